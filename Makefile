@@ -1,0 +1,65 @@
+# Everything runs in .venv, which each target makes or refreshes by itself from requirements.lock.
+PYTHON ?= python3
+PY := .venv/bin/python
+STAMP := .venv/.lock-stamp
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+
+# The stamp holds the folder it was made in: a moved checkout, a half-made .venv and one whose Python has gone are made anew.
+SOUND := $(shell [ "`cat $(STAMP) 2>/dev/null`" = "`pwd -P`" ] && $(PY) -c "" 2>/dev/null && echo yes)
+
+# Empty, so that a kernel chooses the backend that draws into the notebook.
+export MPLBACKEND =
+
+.DEFAULT_GOAL := help
+.PHONY: help reproduce seeds test lab bench lint lock clean anew
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+reproduce: $(STAMP) ## the whole paper: every notebook in order, into results/
+	@$(PY) -m sobolev_utils.reproduce
+
+seeds: $(STAMP) ## the R^2 table under ten seeds, into results/tables/r2_seeds.csv
+	@$(PY) -m sobolev_utils.reproduce --seeds 10
+
+test: $(STAMP) ## the tests, and the notebooks against their committed outputs
+	@results=`mktemp -d` && trap 'rm -rf "$$results"' EXIT && trap 'exit 130' HUP INT TERM && \
+	SOBOLEV_RESULTS="$$results" $(PY) -m pytest tests notebooks \
+	    --nbval --nbval-current-env --nbval-cell-timeout=300 \
+	    --cov=sobolev_utils --cov-report=term-missing:skip-covered --cov-fail-under=95
+
+lab: $(STAMP) ## JupyterLab on the notebooks
+	@$(PY) -m jupyterlab notebooks
+
+bench: $(STAMP) ## time and memory, into results/tables/timings.csv
+	@$(PY) tests/benchmarks/run.py
+
+lint: $(STAMP) ## style of the package, the tests and the notebooks
+	@$(PY) -m ruff check sobolev_utils tests notebooks
+	@$(PY) -m ruff format --check sobolev_utils tests notebooks
+
+lock: $(STAMP) ## requirements.lock again, from pyproject.toml
+	@$(PIP) uv
+	@$(PY) -m uv pip compile pyproject.toml --quiet --extra dev --universal --generate-hashes --python-version 3.11 \
+	    --no-emit-index-url --no-annotate --custom-compile-command 'make lock' -o requirements.lock
+
+clean: ## remove what is rebuilt and never committed, and the caches
+	@rm -rf results/data results/notebooks results/html build .pytest_cache .ruff_cache .coverage*
+	@find . -name .venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+
+$(STAMP): requirements.lock pyproject.toml
+ifneq ($(SOUND),yes)
+	@found=`"$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2]); sys.exit(sys.version_info < (3, 11))' \
+	    2>/dev/null` || { echo "Python 3.11 or newer is needed, but '$(PYTHON)' is $${found:-no Python that runs}:" \
+	    "name another, as in 'make $(or $(firstword $(MAKECMDGOALS)),test) PYTHON=python3.12'" >&2; exit 1; }
+	@echo "Making .venv from requirements.lock: once, a few minutes"
+	@"$(PYTHON)" -m venv --clear .venv
+endif
+	@rm -f $@
+	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@pwd -P > $@
+
+ifneq ($(SOUND),yes)
+$(STAMP): anew
+endif
