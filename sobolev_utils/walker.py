@@ -1,0 +1,82 @@
+"""Evaluation of a jaxpr in another domain, such as intervals: the walker, which knows nothing of the domain."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend import source_info_util
+from jax.extend.core import Literal, jaxpr_as_fun
+
+__all__ = ["as_usual", "is_array", "walk"]
+
+
+def walk(jaxpr, consts, args, rules, caller="an unknown line"):
+    """The outputs, a list, of a jaxpr evaluated in another domain.
+
+    A value is an element of the domain or an array, which stands for itself. `rules` maps the name of a
+    primitive to `rule(eqn, *values)`, which returns its output, or a list where the primitive has several.
+    What involves neither the domain nor floating-point numbers (indices, masks) is computed as usual. Calls
+    are walked into, `caller` being the line of the call, and scans are unrolled; "custom_jvp_call[name=f]" is
+    the name of a call with its own rule.
+
+    Raises NotImplementedError, naming the primitive and its source line, for a primitive without a rule.
+    """
+    env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+
+    def read(atom):
+        return np.asarray(atom.val, atom.aval.dtype) if isinstance(atom, Literal) else env[atom]
+
+    for eqn in jaxpr.eqns:
+        values = [read(atom) for atom in eqn.invars]
+        name, atoms = eqn.primitive.name, [*eqn.invars, *eqn.outvars]
+        line = source_info_util.summarize(eqn.source_info) or caller
+        body = next((eqn.params[key] for key in _CALLS.get(name, ()) if key in eqn.params), None)
+        if name == "custom_jvp_call":
+            name += f"[name={getattr(body, 'jaxpr', body).debug_info.func_name}]"
+        if all(map(is_array, values)) and not any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in atoms):
+            outputs = as_usual(eqn, *values)
+        elif name in rules:
+            outputs = rules[name](eqn, *values)
+        elif body is not None:
+            body = _unrolled(eqn) if name == "scan" else body
+            outputs = walk(getattr(body, "jaxpr", body), getattr(body, "consts", ()), values, rules, line)
+        else:
+            raise NotImplementedError(f"no rule for the primitive '{name}', used at {line}")
+        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+        env.update(zip(eqn.outvars, outputs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+_CALLS = dict.fromkeys(
+    "jit pjit closed_call eval_jaxpr custom_jvp_call custom_vjp_call checkpoint remat remat2 scan".split(),
+    ("jaxpr", "call_jaxpr", "fun_jaxpr"),
+)
+
+
+def _unrolled(eqn):
+    """The jaxpr of a scan without its loop."""
+    body, length = eqn.params["jaxpr"], eqn.params["length"]
+    # arguments are constants, carry, slices; the parameters that count them change with the version of JAX
+    carries = sum(v.aval.ndim == out.ndim for v, out in zip(eqn.outvars, body.out_avals, strict=True))
+    slices = sum(v.aval.ndim > x.ndim for v, x in zip(eqn.invars, body.in_avals, strict=True))
+    consts = len(eqn.invars) - carries - slices
+
+    def loop(*args):
+        carry, outputs = args[consts : consts + carries], [None] * length
+        for i in reversed(range(length)) if eqn.params["reverse"] else range(length):
+            xs = [lax.index_in_dim(x, i, keepdims=False) for x in args[consts + carries :]]
+            out = jaxpr_as_fun(body)(*args[:consts], *carry, *xs)
+            carry, outputs[i] = out[:carries], out[carries:]
+        return *carry, *map(jnp.stack, zip(*outputs, strict=True))
+
+    return jax.make_jaxpr(loop)(*(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.invars))
+
+
+def as_usual(eqn, *values):
+    """The output of an equation of a jaxpr, computed as JAX would."""
+    return eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+
+
+def is_array(x):
+    """Whether a value is an array, which stands for itself, and no element of the domain."""
+    return isinstance(x, jax.Array | np.ndarray | np.generic)

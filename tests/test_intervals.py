@@ -1,0 +1,474 @@
+"""Enclosures against exact arithmetic: no point of a box may have its image outside, whatever XLA rounds."""
+
+import itertools
+import operator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+from flint import arb, ctx, fmpq
+from jax import lax
+
+from sobolev_utils.intervals import Interval, box, enclose
+from sobolev_utils.rounding import ELEMENTARY
+
+DTYPES = [np.float32, np.float64]
+both_dtypes = pytest.mark.parametrize("dtype", DTYPES)
+
+
+@pytest.fixture(autouse=True)
+def precision():
+    ctx.prec = 200
+    yield
+    ctx.prec = 53
+
+
+def numbers(rng, dtype, n):
+    """Moderate, tiny, huge and subnormal numbers of both signs, and zeros."""
+    info = np.finfo(dtype)
+    magnitudes = [
+        np.exp(rng.normal(size=n)),
+        rng.uniform(0, 100, n),
+        10.0 ** rng.uniform(np.log10(float(info.tiny)), np.log10(float(info.max)), n),
+        float(info.tiny) * rng.uniform(0, 4, n),
+        np.zeros(n),
+    ]
+    chosen = np.choose(rng.integers(len(magnitudes), size=n), magnitudes)
+    return (rng.choice([-1, 1], n) * chosen).astype(dtype)
+
+
+def random_box(rng, dtype, n):
+    """Boxes that are points, thin, wide or hold zero, and points of them, (4, n), both ends included."""
+    x, y = numbers(rng, dtype, n), numbers(rng, dtype, n)
+    thin = (x * (1 + rng.normal(size=n) * 10.0 ** rng.uniform(-16, -1, n)).astype(dtype)).astype(dtype)
+    y = np.choose(rng.integers(4, size=n), [x, thin, np.nan_to_num(thin, posinf=0, neginf=0), y])
+    y = np.where(np.isfinite(y), y, 0).astype(dtype)
+    lower, upper = np.minimum(x, y), np.maximum(x, y)
+    return box(lower, upper), points_of(rng, lower, upper, 4)
+
+
+def points_of(rng, lower, upper, n):
+    t = rng.uniform(size=(n, *lower.shape)).astype(lower.dtype)
+    t[:2] = np.asarray([0, 1], lower.dtype).reshape(2, *[1] * lower.ndim)
+    return np.clip((1 - t) * lower + t * upper, lower, upper)
+
+
+@np.vectorize(otypes=[object])
+def exact(x):
+    return arb(float(x))
+
+
+@np.vectorize(otypes=[object])
+def rational(x):
+    return fmpq(*float(x).as_integer_ratio()) if np.isfinite(x) else fmpq(int(np.sign(x)) * 10**1000)
+
+
+def assert_encloses(enclosure, image):
+    """No entry of `image` (points, *shape), arb or fmpq, is certainly outside."""
+    assert not np.isnan(enclosure.lower).any() and not np.isnan(enclosure.upper).any()
+    same = exact if isinstance(image.flat[0], arb) else rational
+    ends = (np.broadcast_to(same(end), image.shape).flat for end in (enclosure.lower, enclosure.upper))
+    outside = [(y, low, high) for y, low, high in zip(image.flat, *ends, strict=True) if y < low or y > high]
+    assert not outside, f"{len(outside)} outside, first {outside[0]}"
+
+
+UNARY = {
+    "exp": (jnp.exp, arb.exp),
+    "expm1": (jnp.expm1, arb.expm1),
+    "log": (jnp.log, arb.log),
+    "log1p": (jnp.log1p, arb.log1p),
+    "sqrt": (jnp.sqrt, arb.sqrt),
+    "rsqrt": (lax.rsqrt, arb.rsqrt),
+    "tanh": (jnp.tanh, arb.tanh),
+    "logistic": (lax.logistic, lambda x: 1 / (1 + (-x).exp())),
+    "erf": (lax.erf, arb.erf),
+    "erfc": (lax.erfc, arb.erfc),
+    "silu": (jax.nn.silu, lambda x: x / (1 + (-x).exp())),
+    "neg": (operator.neg, operator.neg),
+    "abs": (jnp.abs, abs),
+    "sign": (jnp.sign, arb.sgn),
+    "floor": (jnp.floor, arb.floor),
+    "ceil": (jnp.ceil, arb.ceil),
+    "relu": (jax.nn.relu, lambda x: arb.max(x, arb(0))),
+    "clip": (lambda x: jnp.clip(x, -1, 2), lambda x: arb.max(arb.min(x, arb(2)), arb(-1))),
+    "square": (jnp.square, lambda x: x * x),
+    "x * x": (lambda x: x * x, lambda x: x * x),
+    "1 - x * x": (lambda x: 1 - x * x, lambda x: 1 - x * x),
+    "x**3": (lambda x: x**3, lambda x: x**3),
+    "x**6": (lambda x: x**6, lambda x: x**6),
+    "x**-2": (lambda x: x**-2, lambda x: 1 / (x * x)),
+    "1 / x": (lambda x: 1 / x, lambda x: 1 / x),
+    "x / 3": (lambda x: x / 3, lambda x: x / 3),
+    "x**1.5": (lambda x: x**1.5, lambda x: x**1.5 if x >= 0 else arb("nan")),
+    "where": (lambda x: jnp.where(x > 1, x, -x), lambda x: x if x > 1 else -x),
+    "to float32": (lambda x: x.astype(np.float32), lambda x: x),
+    "to float64": (lambda x: x.astype(np.float64), lambda x: x),
+    "mask": (lambda x: (x > 0) * x, lambda x: x if x > 0 else arb(0)),
+}
+
+
+@both_dtypes
+@pytest.mark.parametrize("name", UNARY)
+def test_unary_images_are_enclosed(name, dtype):
+    f, oracle = UNARY[name]
+    x, points = random_box(np.random.default_rng(1), dtype, 80)
+    assert_encloses(jax.jit(enclose(f))(x), np.vectorize(oracle, otypes=[object])(exact(points)))
+
+
+BINARY = {
+    "add": (operator.add, operator.add),
+    "sub": (operator.sub, operator.sub),
+    "mul": (operator.mul, operator.mul),
+    "div": (operator.truediv, operator.truediv),
+    "max": (jnp.maximum, arb.max),
+    "min": (jnp.minimum, arb.min),
+    "pow": (jnp.power, lambda x, y: (y * x.log()).exp() if x > 0 else arb("nan")),
+    "logaddexp": (jnp.logaddexp, lambda x, y: arb.max(x, y) + (-abs(x - y)).exp().log1p()),
+}
+
+
+@both_dtypes
+@pytest.mark.parametrize("name", BINARY)
+def test_binary_images_are_enclosed(name, dtype):
+    f, oracle = BINARY[name]
+    rng = np.random.default_rng(2)
+    (x, xs), (y, ys) = random_box(rng, dtype, 150), random_box(rng, dtype, 150)
+    image = np.vectorize(oracle, otypes=[object])
+    # a constant operand, subnormal ones among them, as data and folded into the program
+    both, data, folded = jax.jit(enclose(lambda x, y, c: (f(x, y), f(x, c), f(x, ys[0]))))(x, y, ys[0])
+    assert_encloses(both, image(exact(xs), exact(ys[[1, 0, 2, 3]])))
+    assert_encloses(data, image(exact(xs), exact(ys[:1])))
+    assert_encloses(folded, image(exact(xs), exact(ys[:1])))
+
+
+@pytest.mark.parametrize("name", ELEMENTARY)
+def test_elementary_bounds_hold_on_dense_points(name):
+    reference = {"logistic": scipy.special.expit, "erf": scipy.special.erf, "erfc": scipy.special.erfc}
+    oracle = reference.get(name) or getattr(np, name, lambda x: 1 / np.sqrt(x))
+    rng = np.random.default_rng(3)
+    bits = rng.integers(0, 2**32, 200_000, dtype=np.uint32).view(np.float32)
+    x = np.concatenate([bits[np.isfinite(bits)], rng.uniform(-95, 95, 200_000), rng.normal(size=200_000)])
+    x = x[x > max(ELEMENTARY[name][2], -1e38)].astype(np.float32)
+    with np.errstate(over="ignore"):
+        image = oracle(x.astype(np.float64))
+    y = jax.jit(enclose(getattr(lax, name)))(box(x, x))
+    assert np.all((np.asarray(y.lower, np.float64) <= image) & (image <= np.asarray(y.upper, np.float64)))
+
+
+@both_dtypes
+def test_points_have_thin_images(dtype):
+    x = np.random.default_rng(4).uniform(0.1, 3, 500).astype(dtype)
+    images = jax.jit(enclose(lambda x: {name: getattr(lax, name)(x) for name in ELEMENTARY}))(box(x, x))
+    for name, y in images.items():
+        steps = 2 * ELEMENTARY[name][dtype == np.float64] + 2
+        assert np.all(np.asarray(y.width) <= steps * np.spacing(np.asarray(y.magnitude))), name
+
+
+@both_dtypes
+@pytest.mark.parametrize("n", [1, 2, 100])
+def test_sums_and_products_against_rational_arithmetic(n, dtype):
+    rng = np.random.default_rng(n)
+    scale = float(np.finfo(dtype).max) ** 0.4
+
+    def matrix(*shape):
+        x = rng.normal(size=shape) * scale ** rng.uniform(-1, 1, shape) * (rng.uniform(size=shape) < 0.8)
+        x = np.where(rng.uniform(size=shape) < 0.2, float(np.finfo(dtype).tiny) * rng.uniform(-2, 2, shape), x)
+        y = x + rng.choice([0, 1e-6, 1], shape) * np.abs(x)
+        return np.minimum(x, y).astype(dtype), np.maximum(x, y).astype(dtype)
+
+    (al, au), (bl, bu) = matrix(2, n), matrix(n, 3)
+    # products that cancel: only their rounding is left
+    al[1, n // 2 :], bl[n // 2 :] = -al[1, : n - n // 2], bl[: n - n // 2]
+    au, bu = np.maximum(al, au), np.maximum(bl, bu)
+    a, b = points_of(rng, al, au, 4), points_of(rng, bl, bu, 4)
+    products = np.stack([rational(x) @ rational(y) for x, y in zip(a, b, strict=True)])
+    extension = jax.jit(enclose(lambda a, b, c, d: (a @ b, c @ b, a @ d, c @ d, b.sum(0))))
+    both, left, right, constant, total = extension(box(al, au), box(bl, bu), al, bl)
+    assert_encloses(both, products)
+    assert_encloses(left, np.stack([rational(al) @ rational(y) for y in b]))
+    assert_encloses(right, np.stack([rational(x) @ rational(bl) for x in a]))
+    assert_encloses(constant, (rational(al) @ rational(bl))[None])
+    assert_encloses(total, rational(b).sum(1))
+
+
+@both_dtypes
+def test_what_xla_flushes_is_enclosed(dtype):
+    tiny, largest = np.finfo(dtype).smallest_normal, np.finfo(dtype).max
+    x = dtype([1e30, 3])
+    # XLA reads tiny / 4 as zero, x * tiny * tiny as x * 0, and x / c as x * (1 / c) with 1 / c as zero
+    y = jax.jit(enclose(lambda x: (x * (tiny / 4), x @ np.full(2, tiny / 4), (x * tiny) * tiny / tiny)))(box(x, x))
+    assert_encloses(y[0], rational(x)[None] * rational(tiny / 4))
+    assert_encloses(y[1], rational(x).sum(keepdims=True) * rational(tiny / 4))
+    assert_encloses(y[2], rational(x)[None] * rational(tiny))
+    y = jax.jit(enclose(lambda x: x / largest))(box(largest / 2, largest))
+    assert y.contains(dtype([0.5, 1])).all() and y.width < 0.51
+
+
+@both_dtypes
+def test_constant_matrix_maps_a_box_tightly(dtype):
+    rng = np.random.default_rng(5)
+    w, lower, width = rng.normal(size=(20, 30)), rng.normal(size=30), rng.uniform(0, 2, 30)
+    w, lower, upper = (np.asarray(x, dtype) for x in (w, lower, lower + width))
+    y = jax.jit(enclose(lambda x: w @ x))(box(lower, upper))
+    plus, minus = (x.astype(np.float64) for x in (np.maximum(w, 0), np.minimum(w, 0)))
+    assert np.allclose(y.lower, plus @ lower + minus @ upper, rtol=0, atol=1e4 * np.finfo(dtype).eps)
+    assert np.allclose(y.upper, plus @ upper + minus @ lower, rtol=0, atol=1e4 * np.finfo(dtype).eps)
+
+
+def test_batched_contractions_are_enclosed():
+    rng = np.random.default_rng(6)
+    a, b = rng.normal(size=(3, 4, 5)).astype(np.float32), rng.normal(size=(6, 3, 5)).astype(np.float32)
+    y = jax.jit(enclose(lambda a, b: jnp.einsum("bij,kbj->ikb", a, b)))(box(a, a + 0.1), box(b, b + 0.1))
+    for t in (0, 0.05, 0.1):
+        points = np.clip(a + t, a, np.float32(a + 0.1)), np.clip(b + t, b, np.float32(b + 0.1))
+        assert y.contains(np.einsum("bij,kbj->ikb", *(p.astype(np.float64) for p in points))).all()
+
+
+ACTIVATIONS = {
+    "silu": jax.nn.silu,
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+    "sigmoid": jax.nn.sigmoid,
+    "softplus": jax.nn.softplus,
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+}
+
+
+def parameters(rng, sizes, dtype):
+    """Weights and biases of the layers of a network, scaled as at the start of a training."""
+    shapes = [((m, n), n) for m, n in itertools.pairwise(sizes)]
+    return [tuple(rng.normal(size=s).astype(dtype) / dtype(np.sqrt(w[0])) for s in (w, b)) for w, b in shapes]
+
+
+def network(*names):
+    """Layers that take turns with these activations."""
+
+    def f(params, x, offsets):
+        """The value, and the nodes; the gradient in the offsets holds the adjoints of all nodes."""
+        nodes = []
+        for (w, b), offset, name in zip(params, offsets, itertools.cycle(names), strict=False):
+            x = ACTIVATIONS[name](x @ w + b) + offset
+            nodes.append(x)
+        return (x @ params[-1][0] + params[-1][1])[0], nodes
+
+    return jax.value_and_grad(f, argnums=(1, 2), has_aux=True)
+
+
+def offsets(params):
+    return [jnp.zeros_like(b) for _, b in params[:-1]]
+
+
+def in_double(tree):
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), tree)
+
+
+def holds(enclosure, values):
+    """Whether every leaf of `values`, a batch, lies in the enclosure."""
+    boxes = jax.tree.leaves(enclosure, is_leaf=lambda x: isinstance(x, Interval))
+    return all(bool(x.contains(v).all()) for x, v in zip(boxes, jax.tree.leaves(values), strict=True))
+
+
+@pytest.mark.parametrize("names", [("silu", "tanh"), ("relu", "gelu"), ("sigmoid", "softplus")])
+def test_values_and_adjoints_of_networks_are_enclosed(names):
+    rng = np.random.default_rng(7)
+    f = network(*names)
+    params = parameters(rng, [3, *rng.integers(2, 12, rng.integers(2, 4)), 1], np.float32)
+    extension = jax.jit(enclose(f))
+    sample = jax.jit(jax.vmap(f, in_axes=(None, 0, None)))
+    for width in (0, 1e-4, 0.1, 3.0):
+        lower = rng.normal(size=3).astype(np.float32)
+        upper = (lower + width * rng.uniform(size=3)).astype(np.float32)
+        x = points_of(rng, lower.astype(np.float64), upper.astype(np.float64), 300)
+        y = extension(params, box(lower, upper), offsets(params))
+        assert holds(y, sample(in_double(params), x, in_double(offsets(params))))
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(np.float32, 2e-3), (np.float64, 2e-12)])
+def test_a_point_reproduces_values_and_adjoints(dtype, tolerance):
+    rng = np.random.default_rng(8)
+    params, x = parameters(rng, [3, 8, 8, 1], dtype), rng.normal(size=3).astype(dtype)
+    f = network("silu")
+    enclosure = jax.jit(enclose(f))(params, box(x, x), offsets(params))
+    assert holds(enclosure, jax.jit(f)(params, x, offsets(params)))
+    assert all(jnp.all(upper - lower < tolerance) for lower, upper in pairs(enclosure))
+
+
+def pairs(enclosure):
+    return [(x.lower, x.upper) for x in jax.tree.leaves(enclosure, is_leaf=lambda x: isinstance(x, Interval))]
+
+
+def test_a_smaller_box_has_a_smaller_enclosure():
+    rng = np.random.default_rng(9)
+    params = parameters(rng, [3, 8, 5, 1], np.float32)
+    extension = enclose(network("silu", "relu"))
+    extension = jax.jit(jax.vmap(extension, in_axes=(None, 0, None)))
+    lower, width = rng.normal(size=(50, 3)), rng.uniform(0, 2, (50, 3))
+    a, b = np.sort(rng.uniform(0, 1, (2, 50, 3)), axis=0)
+    inner = box(np.float32(lower + a * width), np.float32(lower + b * width))
+    outer = box(np.float32(lower), np.float32(lower + width))
+    inner, outer = (extension(params, x, offsets(params)) for x in (inner, outer))
+    # the rounding of midpoints and radii is not monotone
+    for (low, high), (lowest, highest) in zip(pairs(inner), pairs(outer), strict=True):
+        slack = 1e-5 * (1 + np.maximum(np.abs(lowest), np.abs(highest)))
+        assert np.all(lowest <= low + slack) and np.all(high <= highest + slack)
+
+
+def test_jit_and_vmap_agree_with_the_plain_call():
+    rng = np.random.default_rng(10)
+    w, lower = (rng.normal(size=(4, 3)).astype(np.float32) for _ in range(2))
+    x = box(lower, lower + np.float32(0.3))
+    extension = enclose(lambda x: jnp.tanh(w @ x))
+    plain = extension(Interval(x.lower[2], x.upper[2]))
+    jitted = jax.jit(extension)(Interval(x.lower[2], x.upper[2]))
+    batched = jax.tree.map(lambda end: end[2], jax.jit(jax.vmap(extension))(x))
+    for result in (jitted, batched):
+        for a, b in zip(jax.tree.leaves(result), jax.tree.leaves(plain), strict=True):
+            assert a.dtype == np.float32 and np.allclose(a, b, rtol=0, atol=1e-5)
+
+
+@jax.custom_vjp
+def doubled_slope(x):
+    return jnp.sum(x * x)
+
+
+doubled_slope.defvjp(lambda x: (jnp.sum(x * x), x), lambda x, g: (4 * x * g,))
+WEIGHTS = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+PROGRAMS = {
+    "softmax": jax.nn.softmax,
+    "logsumexp": jax.scipy.special.logsumexp,
+    "norm": jnp.linalg.norm,
+    "variance": lambda x: (x.mean(), x.var()),
+    "extrema": lambda x: (x.max(), x.min(), -x[::-1]),
+    "indexing": lambda x: (x[1], x[jnp.array([2, 0])], x.at[1].set(5.0), jnp.pad(x, 1), jnp.tile(x, 2)),
+    "pieces": lambda x: (jnp.concatenate([x, WEIGHTS[0]]), jnp.stack([x, x]).T, *jnp.split(x, 3)),
+    "scan": lambda x: lax.scan(lambda c, w: (jnp.tanh(c * w + x), c[0]), x, WEIGHTS),
+    "reversed scan": lambda x: lax.scan(lambda c, a: (c * a + 1, c), x[0], x, reverse=True),
+    "remat": jax.grad(jax.checkpoint(lambda x: jnp.sum(jnp.tanh(x) * x))),
+    "custom_vjp": lambda x: (doubled_slope(x), jax.grad(doubled_slope)(x)),
+    "jvp": lambda x: jax.jvp(lambda x: jnp.sum(jax.nn.silu(WEIGHTS @ x)), (x,), (jnp.ones_like(x),)),
+    "vjp": lambda x: jax.vjp(lambda x: jax.nn.gelu(WEIGHTS @ x, approximate=False), x)[1](WEIGHTS[:, 0] + 0 * x[0]),
+    "hessian": jax.hessian(lambda x: jnp.sum(jax.nn.silu(WEIGHTS @ x))),
+    "detached": lambda x: lax.stop_gradient(x) * lax.optimization_barrier(x),
+    "precision": lambda x: x.astype(jnp.float64) / 3,
+    "counting": lambda x: x * jnp.arange(3, dtype=jnp.float32) + jnp.arange(3) % 2,
+    "logic": lambda x: jnp.where(((x > 0) & ~(x > 1)) | (x == 3), x, 2 * x),
+    "nan guard": lambda x: jnp.where(jnp.isnan(x) | ~jnp.isfinite(x), 0.0, x),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_are_enclosed(name):
+    rng = np.random.default_rng(11)
+    extension, sample = jax.jit(enclose(PROGRAMS[name])), jax.jit(jax.vmap(PROGRAMS[name]))
+    for width in (0, 1e-3, 1):
+        lower = np.float32([0.7, -0.4, 1.3])
+        upper = (lower + width * rng.uniform(size=3)).astype(np.float32)
+        points = points_of(rng, lower, upper, 50)
+        y = extension(box(lower, upper))
+        assert holds(y, sample(points.astype(np.float64)))
+        if width == 0:
+            assert all(np.all(high - low < 1e-4) for low, high in pairs(y))
+
+
+def test_division_by_zero_gives_the_whole_line():
+    x = box(np.float32([-1, 0, 0, -1, 1]), np.float32([1, 0, 1, 0, 2]))
+    y = enclose(lambda x: 1 / x)(x)
+    assert np.array_equal(np.isinf(y.lower), [True] * 4 + [False])
+    assert np.array_equal(np.isinf(y.upper), [True] * 4 + [False])
+    z = jax.jit(enclose(lambda y: (jnp.tanh(y), y @ jnp.ones_like(y), 0 * y, 1 / y, y.sum())))(y)
+    assert np.array_equal(z[0].magnitude[:4], [1, 1, 1, 1])
+    assert not any(np.isnan(end).any() for ends in pairs(z) for end in ends)
+
+
+def test_outside_the_domain():
+    x = box([-4.0, -4.0, 1.0], [-1.0, 4.0, 4.0])
+    y = enclose(jnp.sqrt)(x)
+    assert np.allclose(y.lower, [-np.inf, 0, 1]) and np.allclose(y.upper, [np.inf, 2, 2])
+
+
+def test_undecided_comparisons_give_the_hull():
+    x = box([-1.0, 1.0, -2.0], [1.0, 2.0, -1.0])
+    y = enclose(lambda x: (x > 0, jnp.where(x > 0, 5.0, x - 3), jnp.sign(x), jax.vmap(jax.grad(jax.nn.relu))(x)))(x)
+    expected = [
+        [(0, 1), (1, 1), (0, 0)],
+        [(-4, 5), (5, 5), (-5, -4)],
+        [(-1, 1), (1, 1), (-1, -1)],
+        [(0, 1), (1, 1), (0, 0)],
+    ]
+    for enclosure, ends in zip(y, expected, strict=True):
+        lower, upper = np.transpose(ends)
+        assert np.allclose(enclosure.lower, lower, atol=1e-9) and np.allclose(enclosure.upper, upper, atol=1e-9)
+
+
+def test_a_variable_times_itself_is_a_square_but_equal_boxes_are_two_variables():
+    x = box([-1.0], [2.0])
+    assert enclose(lambda x: x * x)(x).lower == 0
+    assert enclose(lambda x, y: x * y)(x, x).lower <= -2
+    assert enclose(lambda x, y: x == y)(x, x).lower.tolist() == [False]
+
+
+def test_argument_and_result_trees_keep_their_structure():
+    x = box(np.float32([1, 2]), np.float32([2, 3]))
+    y = enclose(lambda pair, *, scale: {"sum": pair[0] + scale * pair[1], "n": pair[0].size, "w": pair[1]})(
+        (x, jnp.ones(2, jnp.float32)), scale=2.0
+    )
+    assert y["sum"].dtype == np.float32 and y["sum"].contains(np.float32([3.5, 4.5])).all()
+    assert y["n"] == 2 and np.array_equal(y["w"].width, [0, 0])
+
+
+def test_width_midpoint_and_magnitude():
+    x = Interval(jnp.array([-3.0, 1.0, -np.inf]), jnp.array([1.0, 1.0, np.inf]))
+    assert np.allclose(x.width, [4, 0, np.inf]) and x.width[1] == 0
+    assert np.allclose(x.midpoint, [-1, 1, 0]) and np.array_equal(x.magnitude, [3, 1, np.inf])
+    assert x.contains(jnp.array([0.0, 1.1, 1e300])).tolist() == [True, False, True]
+    assert x.shape == (3,) and x.dtype == np.float64
+
+
+def sorted_product(x):
+    y = 2 * x
+    return jnp.sort(y)  # the line below the one that doubles
+
+
+@pytest.mark.parametrize(
+    "f, name", [(sorted_product, "sort"), (jax.jit(sorted_product), "sort"), (lax.cumsum, "cumsum")]
+)
+def test_a_primitive_without_a_rule_is_named_with_its_line(f, name):
+    with pytest.raises(NotImplementedError, match=f"'{name}'") as error:
+        enclose(f)(box([0.0, 1.0], [1.0, 2.0]))
+    if f is sorted_product:
+        assert f"{__file__}:{sorted_product.__code__.co_firstlineno + 2}" in str(error.value)
+
+
+def test_half_precision_is_refused():
+    with pytest.raises(NotImplementedError, match="float16"):
+        enclose(lambda x: x.astype(jnp.float16))(box([0.0], [1.0]))
+
+
+@pytest.mark.parametrize(
+    "lower, upper, message",
+    [
+        ([0.0, 2.0], [1.0, 1.0], r"lower <= upper, got \[2.0, 1.0\] at index \(1,\)"),
+        ([np.nan], [1.0], "finite bounds, got nan"),
+        ([0.0], [np.inf], "finite bounds, got inf"),
+        ([0.0], [1.0, 2.0], r"shapes \(1,\) and \(2,\)"),
+        ([], [], "nonempty"),
+        (np.float32([0]), np.float64([1]), "float32 and float64"),
+        (np.float16([0]), np.float16([1]), "float16"),
+        (["a"], ["b"], "float32 or float64"),
+    ],
+)
+def test_bad_boxes_are_refused(lower, upper, message):
+    with pytest.raises(ValueError, match=message):
+        box(lower, upper)
+
+
+def test_box_rounds_outward_what_float32_cannot_hold():
+    with jax.enable_x64(False):
+        x = box([0.1, -0.1, 1e-50, 3, 1e300], [0.1, -0.1, 1e-50, 3, 1e301])
+        assert x.dtype == np.float32
+    lower, upper = (np.asarray(end, np.float64) for end in (x.lower, x.upper))
+    values = np.array([0.1, -0.1, 1e-50, 3, 1e300])
+    assert np.all((lower <= values) & (values <= upper)) and np.isclose(lower[:4], upper[:4]).all()
+    assert x.width[3] == 0 and np.isinf(upper[4])
