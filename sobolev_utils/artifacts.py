@@ -1,0 +1,203 @@
+"""What one notebook hands to the next, and how results are written: safe formats, checksums, never half."""
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "BUDGETS",
+    "MADE_BY",
+    "QUANTITIES",
+    "STAGES",
+    "ArtifactError",
+    "collect_r2",
+    "load",
+    "results_folder",
+    "save",
+    "save_figure",
+    "save_table",
+    "write_bytes",
+]
+
+MADE_BY = {
+    "problem": "01_data_generation",
+    "oversized": "02_oversized_model",
+    "pruned": "03_iasa_pruning",
+    "sobolev_nn": "04_sobolev_nn_targets",
+    "sobolev_reference": "05_sobolev_reference_targets",
+}
+BUDGETS = ("paths_8192", "fresh_paths")
+STAGES = ("oversized", "pruned", "sobolev_nn", "sobolev_reference")
+QUANTITIES = ("values", "deltas", "gammas")
+
+HEADER = "__header__"
+
+
+class ArtifactError(RuntimeError):
+    """An artefact is missing, damaged, or made with other parameters than the reader expects."""
+
+
+def results_folder(folder: str | Path = "") -> Path:
+    """The absolute folder of all results: `folder`, else $SOBOLEV_RESULTS, else `results` in this checkout.
+
+    Makes no folder. Raises `ArtifactError` where none is named and the package runs outside its checkout.
+    """
+    if named := folder or os.environ.get("SOBOLEV_RESULTS", ""):
+        return Path(named).expanduser().resolve()
+    repository = Path(__file__).resolve().parents[1]
+    if not (repository / "pyproject.toml").is_file():
+        raise ArtifactError(f"no checkout around {repository}: name a results folder, or set SOBOLEV_RESULTS")
+    return repository / "results"
+
+
+def write_bytes(path: Path, data: bytes) -> Path:
+    """Write `data` at `path` whole or not at all, making its folder; readers see the old file or the new."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def save(results: Path, name: str, arrays: Mapping[str, np.ndarray], *, parameters: Mapping[str, object]) -> Path:
+    """Write `arrays` and the `parameters` behind them to `results/data/<name>.npz`; same content, same bytes.
+
+    Raises `ArtifactError` for a name that is not in `MADE_BY`, `TypeError` for an array of anything but
+    numbers, booleans or text and for parameters that JSON cannot hold, `ValueError` for NaN among these.
+    """
+    notebook = _notebook(name)
+    arrays = {key: np.asarray(value) for key, value in sorted(arrays.items())}
+    for key, array in arrays.items():
+        if array.dtype.kind not in "biufcU":
+            raise TypeError(
+                f"{name}: array {key!r} has dtype {array.dtype}; only numbers, booleans and text are saved"
+            )
+    header = {
+        "name": name,
+        "notebook": notebook,
+        "parameters": _plain(parameters),
+        "sha256": {key: _digest(array) for key, array in arrays.items()},
+    }
+    # Not numpy.savez: it takes no array named `file`, and leaves the members' dates to a default.
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for key, array in {HEADER: np.asarray(json.dumps(header, sort_keys=True)), **arrays}.items():
+            with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    return write_bytes(Path(results) / "data" / f"{name}.npz", buffer.getvalue())
+
+
+def load(results: Path, name: str, /, **expected: object) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+    """The arrays and the parameters of `results/data/<name>.npz`, made with the `expected` parameters.
+
+    Raises `ArtifactError`, which names the notebook to run, for a file missing, damaged or made otherwise.
+    """
+    path = Path(results) / "data" / f"{name}.npz"
+    expected = _plain(expected)
+    chosen = " ".join(f"-p {key} {value}" for key, value in expected.items())
+    remedy = f"run notebooks/{_notebook(name)}.ipynb first" + (f" (with {chosen})" if chosen else "")
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing: {remedy}")
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        header = json.loads(str(arrays.pop(HEADER)))
+        found, digests = header["parameters"], header["sha256"]
+    except Exception as error:  # a damaged archive may raise almost anything
+        raise ArtifactError(f"{path} is truncated or altered ({error}): {remedy}") from error
+    if {key: _digest(array) for key, array in arrays.items()} != digests:
+        raise ArtifactError(f"{path} is altered (arrays and checksums disagree): {remedy}")
+    for key, value in expected.items():
+        if key not in found or found[key] != value:
+            held = f"{key} = {found[key]!r}" if key in found else f"no parameter {key}"
+            raise ArtifactError(f"{path} holds {held}, expected {key} = {value!r}: {remedy}")
+    return arrays, found
+
+
+def save_table(results: Path, name: str, frame: pd.DataFrame, formats: Sequence[str] = ("csv", "md")) -> list[Path]:
+    """Write `frame` to `results/tables/<name>.<format>`: csv (9 digits), md and tex (6), no index.
+
+    Raises `ValueError` for any other format, before anything is written.
+    """
+    texts = {
+        "csv": lambda: frame.to_csv(index=False, lineterminator="\n", float_format="%.9g"),
+        "md": lambda: frame.to_markdown(index=False) + "\n",
+        "tex": lambda: frame.to_latex(index=False, float_format="%.6g", escape=True),
+    }
+    if unknown := [kind for kind in formats if kind not in texts]:
+        raise ValueError(f"table {name}: formats {unknown} received, expected some of {list(texts)}")
+    rendered = {kind: texts[kind]().encode() for kind in formats}
+    tables = Path(results) / "tables"
+    return [write_bytes(tables / f"{name}.{kind}", data) for kind, data in rendered.items()]
+
+
+def save_figure(results: Path, name: str, figure: "Figure") -> Path:
+    """Write `figure` to `results/figures/<name>.png` at 150 dpi; same figure, same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    return write_bytes(Path(results) / "figures" / f"{name}.png", buffer.getvalue())
+
+
+def collect_r2(results: Path, seed: int) -> pd.DataFrame:
+    """The R^2 of every budget, stage and quantity: columns budget, stage, quantity, r2, parameters, seed.
+
+    Each stage's artefact holds, for each budget, `r2/<budget>`, (3,) for values, deltas and gammas, and the
+    integer `n_parameters/<budget>`. Raises `ArtifactError` where one does not, or was made with another seed.
+    """
+    loaded = {stage: load(results, stage, seed=seed)[0] for stage in STAGES}
+    rows = []
+    for budget in BUDGETS:
+        for stage in STAGES:
+            r2, size = (loaded[stage].get(f"{key}/{budget}") for key in ("r2", "n_parameters"))
+            if r2 is None or size is None or r2.shape != (len(QUANTITIES),) or size.shape != ():
+                raise ArtifactError(
+                    f"{stage}: r2/{budget} and n_parameters/{budget} must have shapes (3,) and (), got "
+                    f"{getattr(r2, 'shape', None)} and {getattr(size, 'shape', None)}: "
+                    f"run notebooks/{_notebook(stage)}.ipynb again"
+                )
+            rows += [
+                (budget, stage, quantity, float(score), int(size), seed)
+                for quantity, score in zip(QUANTITIES, r2, strict=True)
+            ]
+    return pd.DataFrame(rows, columns=["budget", "stage", "quantity", "r2", "parameters", "seed"])
+
+
+def _notebook(name: str) -> str:
+    """The stem of the notebook that makes artefact `name`."""
+    if name not in MADE_BY:
+        raise ArtifactError(f"unknown artefact {name!r}: expected one of {', '.join(MADE_BY)}")
+    return MADE_BY[name]
+
+
+def _plain(parameters: Mapping[str, object]) -> dict[str, object]:
+    """`parameters` as JSON returns them, so that tuples and NumPy scalars compare equal to what was saved."""
+
+    def scalar(value: object) -> object:
+        if np.ndim(value) == 0 and hasattr(value, "item"):
+            return value.item()
+        raise TypeError(f"parameters hold {value!r}; only text, numbers, booleans, None and lists are saved")
+
+    return json.loads(json.dumps(dict(parameters), allow_nan=False, default=scalar))
+
+
+def _digest(array: np.ndarray) -> str:
+    """The SHA-256 of an array's dtype, shape and content."""
+    return hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()

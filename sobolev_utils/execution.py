@@ -1,0 +1,109 @@
+"""One notebook, run to its end without a screen, or a `ReproductionError` that says where and why not."""
+
+import ast
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+import papermill
+
+from .artifacts import write_bytes
+
+__all__ = ["ReproductionError", "read_parameters", "run_notebook"]
+
+
+class ReproductionError(RuntimeError):
+    """A notebook cannot be run as asked, or did not run to its end."""
+
+
+def read_parameters(path: Path) -> dict[str, object]:
+    """The names and defaults in the cell tagged `parameters`, which holds only literals; none without one.
+
+    Read from the syntax tree: papermill's own inspection misses a line whose comment has a second `=` in it.
+    """
+    parameters = {}
+    try:
+        cells = nbformat.read(path, as_version=4).cells
+        tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+        for node in ast.parse("\n".join(tagged)).body:
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            parameters[target.id] = ast.literal_eval(node.value)
+    except (OSError, ValueError, SyntaxError, AttributeError, nbformat.ValidationError) as error:
+        expected = "expected a notebook with nothing but `name: type = literal` in its parameters cell"
+        raise ReproductionError(f"{path}: {expected}, got {error!r}") from error
+    return parameters
+
+
+def run_notebook(path: Path, results: Path, parameters: Mapping[str, object]) -> Path:
+    """Execute a notebook in its own folder; return the executed copy, `<results>/notebooks/<stem>.ipynb`.
+
+    Prints one line: the stem, a dot as each code cell starts, the time. The kernel is gone on return. Raises
+    `ReproductionError` unless every code cell ran, without an error, in a kernel that lived to the end.
+    """
+    copy = results / "notebooks" / path.name
+    copy.unlink(missing_ok=True)
+    start, started, ended = time.monotonic(), [], ""
+
+    def tick(cell: nbformat.NotebookNode, **_: object) -> None:
+        started.append(cell)
+        print(".", end="", flush=True)
+
+    print(f"{path.stem:<32}", end="", flush=True)
+    with tempfile.TemporaryDirectory() as scratch, _kernel_environment(results):
+        draft = Path(scratch) / "draft.ipynb"
+        try:
+            papermill.execute_notebook(
+                str(path).replace("{", "{{").replace("}", "}}"),  # papermill formats the path it is given
+                draft,
+                parameters=dict(parameters),
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                cwd=path.parent,
+                on_cell_execute=tick,
+                extra_arguments=["--log-level=CRITICAL"],  # what a kernel logs, the executed copy holds too
+            )
+        except Exception as error:
+            ended = f"{type(error).__name__}: {error}"
+        finally:
+            print(f" {time.monotonic() - start:.1f} s", flush=True)
+            if draft.exists():
+                write_bytes(copy, draft.read_bytes())
+    if not copy.exists():
+        raise ReproductionError(f"{path.stem} did not start: {' '.join(ended.split())}")
+    if fault := _first_fault(copy, len(started), ended):
+        raise ReproductionError(f"{path.stem}, {' '.join(fault.split())}; the executed copy is {copy}")
+    return copy
+
+
+def _first_fault(copy: Path, started: int, ended: str) -> str:
+    """Where and why an executed copy is not a full run, or "": papermill alone accepts `sys.exit(0)`.
+
+    `started` code cells began; `ended` is what ended the execution early, seen from outside its kernel.
+    """
+    code = [cell for cell in nbformat.read(copy, as_version=4).cells if cell.cell_type == "code"]
+    for number, cell in enumerate(code, start=1):
+        errors = [f"{out.ename}: {out.evalue}".rstrip(": ") for out in cell.outputs if out.output_type == "error"]
+        if errors or cell.execution_count is None or (ended and number == started):
+            first_line = cell.source.strip().partition("\n")[0] or "(empty)"
+            return f"In [{number}] `{first_line}`: {(errors or [ended or 'did not run'])[0]}"
+    return ended
+
+
+@contextmanager
+def _kernel_environment(results: Path) -> Iterator[None]:
+    """What kernels inherit: the folder to write to, and no MPLBACKEND, so that figures enter the notebook."""
+    before = {name: os.environ.get(name) for name in ("SOBOLEV_RESULTS", "MPLBACKEND")}
+    os.environ.update(SOBOLEV_RESULTS=str(results), MPLBACKEND="")
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

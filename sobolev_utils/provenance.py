@@ -1,0 +1,67 @@
+"""What made the results: versions, parameters, sources, checksums, with no date, host or clock among them."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+
+from .artifacts import write_bytes
+
+__all__ = ["write_provenance"]
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "matplotlib", "pandas", "papermill")
+UNTRACKED = ("timings.csv",)  # clock readings differ from one run to the next
+
+
+def write_provenance(
+    results: Path, notebooks: Sequence[Path], parameters: Mapping[str, Mapping[str, object]]
+) -> Path:
+    """Write `<results>/provenance.json`; the same sources, parameters and results give the same bytes.
+
+    `parameters` maps the stem of each notebook just run to its parameters as run. A notebook of `notebooks`
+    that was not run keeps what the file already says of it, so that a partial run can be recorded too.
+    """
+    path = Path(results) / "provenance.json"
+    stems = [notebook.stem for notebook in notebooks]
+    as_run = {**_recorded_parameters(path), **parameters}
+    record = {
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "parameters": {stem: as_run[stem] for stem in stems if stem in as_run},
+        "sources": _source_digests(notebooks),
+        "results": {
+            file.relative_to(results).as_posix(): _sha256(file.read_bytes())
+            for folder in ("tables", "figures", "models")
+            for file in sorted((Path(results) / folder).rglob("*"))
+            if file.is_file() and not file.name.startswith(".") and file.name not in UNTRACKED
+        },
+    }
+    return write_bytes(path, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
+
+
+def _recorded_parameters(path: Path) -> dict[str, object]:
+    """The parameters in an earlier record; none where there is no record, or one that cannot be read."""
+    try:
+        return dict(json.loads(path.read_text())["parameters"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _source_digests(notebooks: Sequence[Path]) -> dict[str, str]:
+    """The SHA-256 of the lock, of each module, and of each notebook: its cells and tags, not its outputs."""
+    package = Path(__file__).resolve().parent
+    lock = package.parent / "requirements.lock"
+    files = [*sorted(package.glob("*.py")), *([lock] if lock.is_file() else [])]
+    digests = {file.relative_to(package.parent).as_posix(): _sha256(file.read_bytes()) for file in files}
+    for notebook in notebooks:
+        cells = nbformat.read(notebook, as_version=4).cells
+        story = [[cell.cell_type, cell.source, cell.metadata.get("tags", [])] for cell in cells]
+        digests[f"notebooks/{notebook.name}"] = _sha256(json.dumps(story).encode())
+    return digests
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,136 @@
+"""The whole paper without a screen: the notebooks in order, stopping at the first fault, then the provenance.
+
+python -m sobolev_utils.reproduce [STEM ...] [-p NAME VALUE]... [--results FOLDER] [--seeds N]
+"""
+
+import argparse
+import ast
+import logging
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from .artifacts import MADE_BY, ArtifactError, collect_r2, results_folder, save_table
+from .execution import ReproductionError, read_parameters, run_notebook
+from .provenance import write_provenance
+
+__all__ = ["main", "run_notebooks", "run_seeds"]
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+FIRST_SEED = 42
+
+
+def run_notebooks(
+    paths: Sequence[Path], results: Path, parameters: Mapping[str, object]
+) -> dict[str, dict[str, object]]:
+    """Run `paths` in order, each with those of `parameters` that it has; return what each ran with, by stem.
+
+    Raises `ReproductionError`, before any work, for a parameter that no notebook has or has in another type.
+    """
+    defaults = {path: read_parameters(path) for path in paths}
+    for name, value in parameters.items():
+        known = sorted({key for has in defaults.values() for key in has} - {"results"})
+        if name not in known:
+            raise ReproductionError(f"no notebook has a parameter {name!r}; there are: {', '.join(known)}")
+        for path, has in defaults.items():
+            _check_type(path.stem, name, value, has.get(name))
+    as_run = {}
+    for path, has in defaults.items():
+        given = {name: value for name, value in parameters.items() if name in has}
+        run_notebook(path, results, given)
+        as_run[path.stem] = {name: value for name, value in {**has, **given}.items() if name != "results"}
+    return as_run
+
+
+def run_seeds(notebooks: Sequence[Path], results: Path, parameters: Mapping[str, object], seeds: int) -> Path:
+    """Run the notebooks that make artefacts under `seeds` seeds, then write `tables/r2_seeds.csv`.
+
+    A seed has a results folder of its own, `<results>/data/seed_<seed>`: removed when its R^2 is collected,
+    left where a notebook fails.
+    """
+    makers = [path for path in notebooks if path.stem in MADE_BY.values()]
+    frames = []
+    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+        folder = results / "data" / f"seed_{seed}"
+        shutil.rmtree(folder, ignore_errors=True)
+        run_notebooks(makers, folder, {**parameters, "seed": seed})
+        frames.append(collect_r2(folder, seed))
+        shutil.rmtree(folder)
+        print(f"seed {seed} done, {len(frames)} of {seeds}", flush=True)
+    table = pd.concat(frames)[["budget", "stage", "quantity", "seed", "r2"]]
+    return save_table(results, "r2_seeds", table, formats=("csv",))[0]
+
+
+def main(arguments: Sequence[str] | None = None, *, notebooks: Path = NOTEBOOKS) -> int:
+    """Run what the command line asks for; return 0, or 1 (130 if interrupted) after one line on stderr."""
+    options = _options(arguments)
+    # A fault is told once, in that line; papermill would log it as well.
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)
+    try:
+        results = results_folder(options.results)
+        every = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
+        stems = [path.stem for path in every]
+        if not every:
+            raise ReproductionError(f"no notebook named like 01_name.ipynb in {notebooks}")
+        if unknown := sorted(set(options.stems) - set(stems)):
+            raise ReproductionError(f"no notebook {', '.join(unknown)} in {notebooks}; there are: {', '.join(stems)}")
+        parameters = {name: _value(text) for name, text in options.parameters}
+        if options.seeds:
+            run_seeds(every, results, parameters, options.seeds)
+            as_run = {}
+        else:
+            chosen = [path for path in every if not options.stems or path.stem in options.stems]
+            as_run = run_notebooks(chosen, results, parameters)
+        write_provenance(results, every, as_run)
+    except (ReproductionError, ArtifactError, OSError) as error:
+        print(f"reproduce: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("reproduce: interrupted", file=sys.stderr)
+        return 130
+    print(f"the results are in {results}")
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; leaves with exit code 2 and one line of usage where it makes no sense."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sobolev_utils.reproduce", description="Run the notebooks of the paper, in order."
+    )
+    add = parser.add_argument
+    add("stems", nargs="*", metavar="STEM", help="the notebooks to run (default: all)")
+    add("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="a parameter, for every notebook that has it")  # fmt: skip
+    add("--results", default="", metavar="FOLDER", help="where to write (default: results/)")
+    add("--seeds", type=int, default=0, metavar="N", help="only the R^2 table, under N seeds")
+    options = parser.parse_intermixed_args(arguments)
+    if options.seeds < 0:
+        parser.error(f"--seeds must be positive, got {options.seeds}")
+    if options.seeds and (options.stems or "seed" in dict(options.parameters)):
+        parser.error("--seeds chooses notebooks and seeds itself: leave out STEM and -p seed")
+    return options
+
+
+def _value(text: str) -> object:
+    """A value from the command line: true, false, null, a Python literal, or else the text itself."""
+    words = {"true": True, "false": False, "null": None}
+    try:
+        return words[text.lower()] if text.lower() in words else ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _check_type(stem: str, name: str, value: object, default: object) -> None:
+    """Raise `ReproductionError` unless `value` has the type of `default` (None: any; float: int as well)."""
+    allowed = {type(default), int} if isinstance(default, float) else {type(default)}
+    if default is not None and type(value) not in allowed:
+        raise ReproductionError(
+            f"{stem}: {name} must be {type(default).__name__}, as is its default {default!r}; got {value!r}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

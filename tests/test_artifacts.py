@@ -1,0 +1,236 @@
+"""Artefacts come back as they were saved, or not at all; results are written whole and always the same."""
+
+import os
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from sobolev_utils import artifacts
+from sobolev_utils.artifacts import (
+    ArtifactError,
+    collect_r2,
+    load,
+    results_folder,
+    save,
+    save_figure,
+    save_table,
+    write_bytes,
+)
+
+ARRAYS = {
+    "x": np.arange(6.0).reshape(2, 3),
+    "r2/paths_8192": np.array([0.9, np.nan, 0.7], dtype=np.float32),
+    "n": np.asarray(433),
+    "names": np.array(["value", "δ"]),
+    "file": np.array([True, False]),
+}
+PARAMETERS = {"seed": 42, "rate": 1e-4, "widths": (8, 8), "points": "sobol", "tight": True, "box": None}
+
+
+def files_under(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+class TestResultsFolder:
+    def test_prefers_the_named_folder_then_the_environment_then_the_checkout(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("SOBOLEV_RESULTS", str(tmp_path / "scratch"))
+        assert results_folder("here") == tmp_path / "here"
+        assert results_folder() == tmp_path / "scratch"
+        monkeypatch.delenv("SOBOLEV_RESULTS")
+        assert results_folder() == Path(__file__).parents[1] / "results"
+        assert list(tmp_path.iterdir()) == []
+
+    def test_refuses_to_write_beside_an_installed_package(self, tmp_path, monkeypatch):
+        monkeypatch.delenv("SOBOLEV_RESULTS", raising=False)
+        monkeypatch.setattr(artifacts, "__file__", str(tmp_path / "site-packages" / "package" / "artifacts.py"))
+        with pytest.raises(ArtifactError, match="SOBOLEV_RESULTS"):
+            results_folder()
+
+
+class TestWriteBytes:
+    def test_makes_the_folder_and_replaces_the_file(self, tmp_path):
+        path = tmp_path / "a" / "b.txt"
+        write_bytes(path, b"one")
+        assert write_bytes(path, b"two") == path
+        assert path.read_bytes() == b"two"
+        assert files_under(tmp_path) == [path]
+
+    @pytest.mark.parametrize("step", ["fsync", "replace"])
+    def test_leaves_the_old_file_and_no_other_when_it_fails(self, tmp_path, monkeypatch, step):
+        path = write_bytes(tmp_path / "b.txt", b"old")
+
+        def full(*_):
+            raise OSError("no space left on device")
+
+        monkeypatch.setattr(os, step, full)
+        with pytest.raises(OSError, match="no space"):
+            write_bytes(path, b"new")
+        assert path.read_bytes() == b"old"
+        assert files_under(tmp_path) == [path]
+
+
+class TestSaveAndLoad:
+    def test_returns_what_was_saved(self, tmp_path):
+        save(tmp_path, "oversized", ARRAYS, parameters=PARAMETERS)
+        arrays, parameters = load(tmp_path, "oversized", seed=np.int64(42), widths=(8, 8))
+        assert parameters == {**PARAMETERS, "widths": [8, 8]}
+        assert arrays.keys() == ARRAYS.keys()
+        for key, array in ARRAYS.items():
+            np.testing.assert_array_equal(arrays[key], array)
+            assert arrays[key].dtype == array.dtype
+
+    def test_same_content_gives_the_same_bytes(self, tmp_path):
+        first = save(tmp_path / "a", "pruned", ARRAYS, parameters=PARAMETERS)
+        second = save(tmp_path / "b", "pruned", dict(reversed(ARRAYS.items())), parameters=PARAMETERS)
+        assert first.read_bytes() == second.read_bytes()
+
+    def test_takes_jax_arrays(self, tmp_path):
+        save(tmp_path, "problem", {"x": jnp.ones(3)}, parameters={})
+        np.testing.assert_array_equal(load(tmp_path, "problem")[0]["x"], np.ones(3))
+
+    @pytest.mark.parametrize("bad", [np.array([{}, 1], dtype=object), jnp.ones(2, dtype=jnp.bfloat16)])
+    def test_rejects_arrays_that_need_pickle(self, tmp_path, bad):
+        with pytest.raises(TypeError, match=f"'bad' has dtype {bad.dtype}"):
+            save(tmp_path, "problem", {"bad": bad}, parameters={})
+        assert files_under(tmp_path) == []
+
+    def test_rejects_parameters_that_json_cannot_hold(self, tmp_path):
+        with pytest.raises(TypeError, match="parameters hold"):
+            save(tmp_path, "problem", {}, parameters={"payoff": max})
+        with pytest.raises(ValueError, match="JSON compliant"):
+            save(tmp_path, "problem", {}, parameters={"rate": float("nan")})
+
+    def test_an_unknown_name_is_an_error_either_way(self, tmp_path):
+        with pytest.raises(ArtifactError, match=r"unknown artefact 'oversize': expected one of problem, oversized"):
+            save(tmp_path, "oversize", {}, parameters={})
+        with pytest.raises(ArtifactError, match="unknown artefact"):
+            load(tmp_path, "oversize")
+
+    def test_a_missing_file_names_its_notebook(self, tmp_path):
+        with pytest.raises(ArtifactError) as error:
+            load(tmp_path, "oversized", seed=7)
+        assert str(error.value) == (
+            f"{tmp_path}/data/oversized.npz is missing: run notebooks/02_oversized_model.ipynb first (with -p seed 7)"
+        )
+
+    def test_other_parameters_are_an_error_with_both_values(self, tmp_path):
+        save(tmp_path, "pruned", ARRAYS, parameters=PARAMETERS)
+        with pytest.raises(ArtifactError, match=r"holds seed = 42, expected seed = 7: .*03_iasa_pruning"):
+            load(tmp_path, "pruned", points="sobol", seed=7)
+        with pytest.raises(ArtifactError, match=r"holds no parameter depth, expected depth = 6"):
+            load(tmp_path, "pruned", depth=6)
+
+    def test_a_parameter_may_be_called_name_or_results(self, tmp_path):
+        save(tmp_path, "problem", {}, parameters={"name": "basket", "results": ""})
+        assert load(tmp_path, "problem", name="basket", results="")[0] == {}
+
+    def test_a_truncated_file_is_an_error_at_every_length(self, tmp_path):
+        path = save(tmp_path, "problem", {"x": np.arange(3)}, parameters={"seed": 42})
+        whole = path.read_bytes()
+        for length in range(0, len(whole), 37):
+            path.write_bytes(whole[:length])
+            with pytest.raises(ArtifactError, match=r"truncated or altered .* run notebooks/01_data_generation"):
+                load(tmp_path, "problem", seed=42)
+
+    def test_a_flipped_byte_is_an_error_or_changes_nothing(self, tmp_path):
+        path = save(tmp_path, "problem", {"x": np.arange(3)}, parameters={"seed": 42})
+        whole, caught = path.read_bytes(), 0
+        for position in range(0, len(whole), 5):
+            path.write_bytes(whole[:position] + bytes([whole[position] ^ 0xFF]) + whole[position + 1 :])
+            try:
+                arrays, parameters = load(tmp_path, "problem")
+            except ArtifactError:
+                caught += 1
+            else:  # dates and attributes in the archive's directory carry nothing
+                np.testing.assert_array_equal(arrays["x"], np.arange(3))
+                assert parameters == {"seed": 42}
+        assert caught > len(whole) // 5 // 2
+
+    def test_a_replaced_array_is_an_error(self, tmp_path):
+        path = save(tmp_path, "problem", {"x": np.arange(3.0)}, parameters={})
+        with np.load(path) as archive:
+            header = archive["__header__"]
+        np.savez(path, __header__=header, x=np.arange(3.0) + 1e-12)
+        with pytest.raises(ArtifactError, match="arrays and checksums disagree"):
+            load(tmp_path, "problem")
+
+    def test_a_file_of_another_kind_is_an_error(self, tmp_path):
+        path = tmp_path / "data" / "problem.npz"
+        path.parent.mkdir()
+        with open(path, "wb") as file:
+            np.save(file, np.arange(3))
+        with pytest.raises(ArtifactError, match="truncated or altered"):
+            load(tmp_path, "problem")
+
+
+class TestSaveTable:
+    FRAME = pd.DataFrame({"stage": ["pruned", "a_b"], "r2": [1 / 3, 1.0], "parameters": [40, 83713]})
+
+    def test_csv_has_nine_digits_and_no_index(self, tmp_path):
+        (path, _) = save_table(tmp_path, "r2", self.FRAME)
+        assert path == tmp_path / "tables" / "r2.csv"
+        assert path.read_bytes() == b"stage,r2,parameters\npruned,0.333333333,40\na_b,1,83713\n"
+
+    def test_markdown_and_latex_hold_the_same_rows(self, tmp_path):
+        markdown, latex = save_table(tmp_path, "r2", self.FRAME, formats=("md", "tex"))
+        assert [line.split("|")[2].strip() for line in markdown.read_text().splitlines()[2:]] == [
+            "0.333333",
+            "1",
+        ]
+        assert "a\\_b & 1 & 83713" in latex.read_text()
+
+    def test_rejects_another_format_before_writing(self, tmp_path):
+        with pytest.raises(ValueError, match=r"\['xlsx'\] received"):
+            save_table(tmp_path, "r2", self.FRAME, formats=("csv", "xlsx"))
+        assert files_under(tmp_path) == []
+
+
+def test_figures_are_the_same_bytes_every_time_and_name_no_software(tmp_path):
+    def draw(folder):
+        figure = Figure()
+        figure.subplots().plot([0, 1], [1, 0])
+        return save_figure(tmp_path / folder, "line", figure)
+
+    first, second = draw("a"), draw("b")
+    assert first == tmp_path / "a" / "figures" / "line.png"
+    assert first.read_bytes() == second.read_bytes()
+    assert first.read_bytes().startswith(b"\x89PNG")
+    assert b"matplotlib" not in first.read_bytes().lower()
+
+
+class TestCollectR2:
+    @staticmethod
+    def save_stages(results, **changed):
+        for number, stage in enumerate(artifacts.STAGES):
+            arrays = {
+                "r2/paths_8192": np.array([0.9, 0.8, 0.7]) - number / 100,
+                "n_parameters/paths_8192": np.asarray(100 + number),
+                "r2/fresh_paths": np.array([0.99, 0.98, 0.97]) - number / 100,
+                "n_parameters/fresh_paths": np.asarray(100 + number),
+            }
+            save(results, stage, {**arrays, **changed}, parameters={"seed": 7})
+
+    def test_is_one_row_for_each_budget_stage_and_quantity(self, tmp_path):
+        self.save_stages(tmp_path)
+        frame = collect_r2(tmp_path, 7)
+        assert list(frame.columns) == ["budget", "stage", "quantity", "r2", "parameters", "seed"]
+        assert list(frame.iloc[0]) == ["paths_8192", "oversized", "values", 0.9, 100, 7]
+        assert list(frame.iloc[5]) == ["paths_8192", "pruned", "gammas", 0.7 - 0.01, 101, 7]
+        assert list(frame.iloc[-1]) == ["fresh_paths", "sobolev_reference", "gammas", 0.97 - 0.03, 103, 7]
+        assert not frame.duplicated(["budget", "stage", "quantity"]).any()
+        assert len(frame) == 24
+
+    def test_rejects_another_seed(self, tmp_path):
+        self.save_stages(tmp_path)
+        with pytest.raises(ArtifactError, match="holds seed = 7, expected seed = 42"):
+            collect_r2(tmp_path, 42)
+
+    def test_rejects_another_shape(self, tmp_path):
+        self.save_stages(tmp_path, **{"r2/fresh_paths": np.ones((3, 1))})
+        with pytest.raises(ArtifactError, match=r"oversized: r2/fresh_paths .* got \(3, 1\) and \(\)"):
+            collect_r2(tmp_path, 7)

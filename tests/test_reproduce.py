@@ -1,0 +1,297 @@
+"""The driver stops at every kind of fault with one line, and what it leaves behind is the same every time."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from sobolev_utils import artifacts, execution, provenance, reproduce
+from sobolev_utils.execution import ReproductionError, read_parameters, run_notebook
+from sobolev_utils.reproduce import main
+
+PARAMETERS = 'results: str = ""  # folder, if not the usual one\nseed: int = 42  # seed = 42 in the paper'
+REPORT = """from pathlib import Path
+import os
+folder = Path(os.environ["SOBOLEV_RESULTS"]) / "tables"
+folder.mkdir(parents=True, exist_ok=True)
+written = (folder / "seen.csv").write_text(f"{Path.cwd().name},{seed!r}")
+written = (folder / "timings.csv").write_text(str(os.getpid()))"""
+
+
+def write_notebook(folder, stem, *sources, parameters=PARAMETERS):
+    """A notebook of a title, a parameters cell unless it is empty, and one cell for each source."""
+    cells = [new_markdown_cell("# Title")]
+    if parameters:
+        cells.append(new_code_cell(parameters, metadata={"tags": ["parameters"]}))
+    cells += [new_code_cell(source) for source in sources]
+    folder.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new_notebook(cells=cells), folder / f"{stem}.ipynb")
+    return folder / f"{stem}.ipynb"
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture
+def notebooks(tmp_path):
+    return tmp_path / "a {folder} of notebooks"
+
+
+@pytest.fixture
+def results(tmp_path):
+    return tmp_path / "results"
+
+
+def test_a_full_run_leaves_copies_and_the_same_provenance_twice(notebooks, results, capfd, monkeypatch):
+    monkeypatch.setenv("SOBOLEV_RESULTS", "kept")
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    path = write_notebook(notebooks, "01_first", REPORT, "import os; assert 'inline' in os.environ['MPLBACKEND']")
+    write_notebook(notebooks, "02_second", "6 * 7", parameters="")
+    command = ["--results", str(results), "-p", "seed", "7"]
+    assert main(command, notebooks=notebooks) == 0
+
+    first, second, last = capfd.readouterr().out.splitlines()
+    assert first.startswith("01_first") and " .... " in first and first.endswith(" s")
+    assert second.startswith("02_second") and " . " in second
+    assert last == f"the results are in {results}"
+    assert (results / "tables" / "seen.csv").read_text() == f"{notebooks.name},7"
+    executed = nbformat.read(results / "notebooks" / "02_second.ipynb", as_version=4)
+    assert executed.cells[-1].outputs[0].data["text/plain"] == "42"
+    kernel = int((results / "tables" / "timings.csv").read_text())
+    assert not is_running(kernel)
+    assert (os.environ["SOBOLEV_RESULTS"], os.environ["MPLBACKEND"]) == ("kept", "agg")
+
+    written = (results / "provenance.json").read_bytes()
+    record = json.loads(written)
+    assert record["parameters"] == {"01_first": {"seed": 7}, "02_second": {}}
+    assert record["versions"]["python"].startswith("3.")
+    assert record["results"].keys() == {"tables/seen.csv"}
+    assert {"requirements.lock", "sobolev_utils/reproduce.py", "notebooks/01_first.ipynb"} <= record["sources"].keys()
+
+    assert main([*command, "01_first"], notebooks=notebooks) == 0
+    assert (results / "provenance.json").read_bytes() == written
+    assert path.exists()
+
+
+FAULTS = {
+    "error": (["1", "# why\n1 / 0", "2"], "In [4] `# why`: ZeroDivisionError: division by zero"),
+    "error of two lines": (["raise OSError('a\\nb')"], "In [3] `raise OSError('a\\nb')`: OSError: a b"),
+    "killed kernel": (
+        ["import os", "os.kill(os.getpid(), 9)", "2"],
+        "In [4] `os.kill(os.getpid(), 9)`: DeadKernelError: Kernel died",
+    ),
+    "exit": (["import sys", "sys.exit(0)", "2"], "In [4] `sys.exit(0)`: SystemExit: 0"),
+    "exit in the last cell": (["raise SystemExit"], "In [3] `raise SystemExit`: SystemExit"),
+    "never ran": (["1", "", "2"], "In [4] `(empty)`: did not run"),
+}
+
+
+@pytest.mark.parametrize("sources, fault", FAULTS.values(), ids=FAULTS)
+def test_every_fault_is_one_line_that_says_where(notebooks, results, capfd, sources, fault):
+    write_notebook(notebooks, "01_first", *sources)
+    write_notebook(notebooks, "02_second", "raise SystemError('must not be reached')")
+    assert main(["--results", str(results), "-p", "seed", "7"], notebooks=notebooks) == 1
+    out, err = capfd.readouterr()
+    copy = results / "notebooks" / "01_first.ipynb"
+    assert err == f"reproduce: 01_first, {fault}; the executed copy is {copy}\n"
+    assert len(out.splitlines()) == 1
+    assert nbformat.read(copy, as_version=4).cells
+    assert not (results / "provenance.json").exists()
+
+
+def test_a_kernel_that_does_not_start_is_a_fault_too(notebooks, results, monkeypatch):
+    stale = write_notebook(results / "notebooks", "01_first", "1")
+
+    def refuse(*_, **__):
+        raise RuntimeError("no kernel\nhere")
+
+    monkeypatch.setattr(execution.papermill, "execute_notebook", refuse)
+    with pytest.raises(ReproductionError, match=r"^01_first did not start: RuntimeError: no kernel here$"):
+        run_notebook(write_notebook(notebooks, "01_first", "1"), results, {})
+    assert not stale.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-p", "sed", "7"], "no notebook has a parameter 'sed'; there are: rate, seed, tight"),
+        (["-p", "seed", "x"], "01_first: seed must be int, as is its default 42; got 'x'"),
+        (["-p", "tight", "1"], "02_second: tight must be bool, as is its default False; got 1"),
+        (["03_third"], "no notebook 03_third in {folder}; there are: 01_first, 02_second"),
+    ],
+)
+def test_what_cannot_be_run_is_told_before_any_work(notebooks, results, capfd, arguments, message):
+    write_notebook(notebooks, "01_first", "1")
+    write_notebook(notebooks, "02_second", "1", parameters="rate: float = 1e-3\ntight: bool = False")
+    assert main(["--results", str(results), *arguments], notebooks=notebooks) == 1
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", f"reproduce: {message.replace('{folder}', str(notebooks))}\n")
+    assert not results.exists()
+
+
+def test_no_notebooks_is_a_fault(tmp_path, capfd):
+    assert main(["--results", str(tmp_path)], notebooks=tmp_path) == 1
+    assert "no notebook named like 01_name.ipynb" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("source", ["seed: int = 6 * 7", "import os", "seed: int =", "a.b = 1"])
+def test_a_parameters_cell_of_anything_but_literals_is_a_fault(notebooks, source):
+    path = write_notebook(notebooks, "01_first", parameters=source)
+    with pytest.raises(ReproductionError, match="expected a notebook with nothing but"):
+        read_parameters(path)
+
+
+def test_a_file_that_is_no_notebook_is_a_fault(tmp_path):
+    path = tmp_path / "01_first.ipynb"
+    path.write_text("{")
+    with pytest.raises(ReproductionError, match="NotJSONError"):
+        read_parameters(path)
+
+
+def test_each_notebook_gets_the_parameters_it_has(notebooks, results, monkeypatch):
+    calls = []
+    monkeypatch.setattr(reproduce, "run_notebook", lambda path, _, given: calls.append((path.stem, given)))
+    write_notebook(notebooks, "01_first")
+    write_notebook(
+        notebooks, "02_second", parameters="rate: float = 1e-3\npoints: str = 'sobol'\ntight: bool = False"
+    )
+    command = "-p rate 1 -p points pseudo -p tight true -p seed 7".split()
+    assert main([*command, "--results", str(results)], notebooks=notebooks) == 0
+    assert calls == [("01_first", {"seed": 7}), ("02_second", {"rate": 1, "points": "pseudo", "tight": True})]
+    record = json.loads((results / "provenance.json").read_text())
+    assert record["parameters"]["02_second"] == {"rate": 1, "points": "pseudo", "tight": True}
+
+
+def test_a_partial_run_keeps_what_is_recorded_of_the_others(notebooks, results, monkeypatch):
+    monkeypatch.setattr(reproduce, "run_notebook", lambda *_: None)
+    write_notebook(notebooks, "01_first")
+    write_notebook(notebooks, "02_second")
+    main(["--results", str(results)], notebooks=notebooks)
+    main(["--results", str(results), "02_second", "-p", "seed", "7"], notebooks=notebooks)
+    path = results / "provenance.json"
+    assert json.loads(path.read_text())["parameters"] == {"01_first": {"seed": 42}, "02_second": {"seed": 7}}
+    path.write_text("<<<<<<< a merge conflict")
+    main(["--results", str(results), "02_second"], notebooks=notebooks)
+    assert json.loads(path.read_text())["parameters"] == {"02_second": {"seed": 42}}
+
+
+def test_the_fingerprint_of_a_notebook_sees_sources_and_tags_but_not_outputs(notebooks, results):
+    def fingerprint():
+        record = provenance.write_provenance(results, [path], {})
+        return json.loads(record.read_text())["sources"]["notebooks/01_first.ipynb"]
+
+    path = write_notebook(notebooks, "01_first", "1")
+    before, notebook = fingerprint(), nbformat.read(path, as_version=4)
+    notebook.cells[-1].update(execution_count=2, outputs=[nbformat.v4.new_output("stream", text="1")])
+    nbformat.write(notebook, path)
+    assert fingerprint() == before
+    notebook.cells[-1].metadata["tags"] = ["nbval-ignore-output"]
+    nbformat.write(notebook, path)
+    tagged = fingerprint()
+    notebook.cells[-1].source = "2"
+    nbformat.write(notebook, path)
+    assert len({before, tagged, fingerprint()}) == 3
+
+
+class TestSeeds:
+    @pytest.fixture
+    def makers(self, notebooks, monkeypatch):
+        """The notebooks that make artefacts, with a stand-in for running them, and one that makes none."""
+        for stem in artifacts.MADE_BY.values():
+            write_notebook(notebooks, stem)
+        write_notebook(notebooks, "06_results")
+        names = {stem: name for name, stem in artifacts.MADE_BY.items()}
+
+        def save(path, results, parameters):
+            budgets = {f"r2/{budget}": np.full(3, parameters["seed"] / 100) for budget in artifacts.BUDGETS}
+            sizes = {f"n_parameters/{budget}": np.asarray(40) for budget in artifacts.BUDGETS}
+            artifacts.save(results, names[path.stem], budgets | sizes, parameters=parameters)
+
+        monkeypatch.setattr(reproduce, "run_notebook", save)
+        return notebooks
+
+    def test_collects_one_table_and_leaves_nothing_else(self, makers, results, capfd):
+        assert main(["--seeds", "2", "--results", str(results)], notebooks=makers) == 0
+        assert capfd.readouterr().out.splitlines()[:2] == ["seed 42 done, 1 of 2", "seed 43 done, 2 of 2"]
+        table = pd.read_csv(results / "tables" / "r2_seeds.csv")
+        assert list(table.columns) == ["budget", "stage", "quantity", "seed", "r2"]
+        assert len(table) == 2 * 24
+        assert (table.r2 == table.seed / 100).all()
+        files = {path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file()}
+        assert files == {"tables/r2_seeds.csv", "provenance.json"}
+
+    def test_writes_no_table_when_one_seed_fails(self, makers, results, monkeypatch, capfd):
+        save = reproduce.run_notebook
+
+        def fail_at_43(path, folder, parameters):
+            if parameters["seed"] == 43 and path.stem.startswith("03"):
+                raise ReproductionError(f"03 failed in {folder}")
+            save(path, folder, parameters)
+
+        monkeypatch.setattr(reproduce, "run_notebook", fail_at_43)
+        assert main(["--seeds", "3", "--results", str(results)], notebooks=makers) == 1
+        assert capfd.readouterr().err == f"reproduce: 03 failed in {results}/data/seed_43\n"
+        assert not (results / "tables").exists()
+
+    @pytest.mark.parametrize(
+        "arguments", [["--seeds", "-1"], ["--seeds", "2", "03"], ["--seeds", "2", "-p", "seed", "1"]]
+    )
+    def test_rejects_what_makes_no_sense(self, arguments, capfd):
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+        assert exit_.value.code == 2
+        assert "--seeds" in capfd.readouterr().err
+
+
+def test_an_interrupt_ends_the_kernel_and_is_one_line(notebooks, results):
+    slow = "import os, pathlib, time\npathlib.Path('pid').write_text(str(os.getpid()))\ntime.sleep(60)"
+    write_notebook(notebooks, "01_first", slow, parameters="")
+    program = (
+        "import signal, sys, pathlib; from sobolev_utils.reproduce import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"sys.exit(main(['--results', {str(results)!r}], notebooks=pathlib.Path({str(notebooks)!r})))"
+    )
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", program], **pipes) as driver:
+        pid = notebooks / "pid"
+        while not (pid.exists() and pid.read_text()):
+            assert driver.poll() is None
+            time.sleep(0.05)
+        driver.send_signal(signal.SIGINT)
+        err = driver.communicate(timeout=30)[1]
+    assert (driver.returncode, err) == (130, "reproduce: interrupted\n")
+    assert not is_running(int(pid.read_text()))
+
+
+def test_the_command_line_is_quiet_on_success(tmp_path):
+    write_notebook(tmp_path, "01_first", "import warnings; warnings.warn('in the copy only')")
+    program = f"""
+import sys
+from pathlib import Path
+from sobolev_utils.reproduce import main
+sys.exit(main(["--results", {str(tmp_path / "results")!r}], notebooks=Path({str(tmp_path)!r})))"""
+    command = [sys.executable, "-W", "default", "-c", program]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_the_module_has_a_command_line():
+    command = [sys.executable, "-m", "sobolev_utils.reproduce", "--help"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0
+    assert "--seeds N" in run.stdout
+    assert Path(reproduce.NOTEBOOKS).name == "notebooks"
