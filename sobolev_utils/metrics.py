@@ -1,0 +1,34 @@
+"""Errors of a surrogate, with shape checks that make broadcasting mistakes impossible."""
+
+import numpy as np
+
+__all__ = ["r2", "rmse"]
+
+
+def _checked(truth, prediction) -> tuple[np.ndarray, np.ndarray]:
+    truth, prediction = np.asarray(truth, float), np.asarray(prediction, float)
+    if truth.shape != prediction.shape:
+        raise ValueError(f"shapes must be equal, got truth {truth.shape} and prediction {prediction.shape}")
+    for name, array in (("truth", truth), ("prediction", prediction)):
+        if array.size == 0 or not np.isfinite(array).all():
+            raise ValueError(f"{name} must be finite and not empty, got {array.size} entries")
+    return truth, prediction
+
+
+def r2(truth, prediction) -> float:
+    """Coefficient of determination over all entries, R^2 = 1 - sum (t - p)^2 / sum (t - mean t)^2.
+
+    Arrays of equal shape; deltas (n_samples, n_inputs) are flattened over both axes. Computed in float64. Raises
+    ValueError where shapes differ, an entry is not finite, or the truth is constant.
+    """
+    truth, prediction = _checked(truth, prediction)
+    total = np.sum(np.square(truth - truth.mean()))
+    if total == 0:
+        raise ValueError("R^2 needs a truth that varies, got a constant one")
+    return float(1 - np.sum(np.square(truth - prediction)) / total)
+
+
+def rmse(truth, prediction) -> float:
+    """Root mean squared error over all entries, in the units of the truth. Raises ValueError as `r2` does."""
+    truth, prediction = _checked(truth, prediction)
+    return float(np.sqrt(np.mean(np.square(truth - prediction))))

@@ -1,0 +1,136 @@
+"""The surrogate: a normalised multilayer perceptron with its derivatives."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+__all__ = ["ACTIVATIONS", "NORMALISATION", "Normalisation", "Surrogate"]
+
+ACTIVATIONS = {
+    "silu": jax.nn.silu,
+    "tanh": jnp.tanh,
+    "softplus": jax.nn.softplus,
+    "sigmoid": jax.nn.sigmoid,
+    "relu": jax.nn.relu,
+}
+NORMALISATION = ("x_mean", "x_std", "y_mean", "y_std")
+
+
+class Normalisation(nnx.Variable):
+    """A mean or standard deviation of the data: kept with the model, never trained."""
+
+
+class Surrogate(nnx.Module):
+    """A dense network R^n -> R in normalised coordinates.
+
+        f(x) = m_y + s_y g((x - m_x) / s_x),   g = W_L phi(... phi(W_0 u + b_0) ...) + b_L
+
+    The means and deviations are scalars, 0 and 1 until `normalise` sets them. Hidden layers, and nodes [n]_{l,i} in
+    them, are counted from l = 1 as in the paper. `widths` may differ by layer. Raises ValueError for a count below
+    1 or an unknown activation.
+    """
+
+    def __init__(self, n_inputs: int, widths: Sequence[int], *, activation: str = "silu", rngs: nnx.Rngs):
+        if n_inputs < 1 or not widths or min(widths) < 1:
+            raise ValueError(
+                f"need at least one input, one hidden layer and one node in each, got {n_inputs} and {tuple(widths)}"
+            )
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"unknown activation {activation!r}, expected one of {sorted(ACTIVATIONS)}")
+        sizes = [n_inputs, *widths, 1]
+        self.activation = activation
+        self.layers = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in pairwise(sizes)])
+        self.x_mean, self.x_std = Normalisation(jnp.zeros(())), Normalisation(jnp.ones(()))
+        self.y_mean, self.y_std = Normalisation(jnp.zeros(())), Normalisation(jnp.ones(()))
+
+    def normalise(self, x: jax.Array, y: jax.Array) -> "Surrogate":
+        """Takes scalar means and standard deviations from inputs (n, n_inputs) and labels (n,); returns self."""
+        self.x_mean[...], self.x_std[...] = x.mean(), x.std()
+        self.y_mean[...], self.y_std[...] = y.mean(), y.std()
+        return self
+
+    @property
+    def n_inputs(self) -> int:
+        return self.layers[0].in_features
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Numbers of nodes in the hidden layers."""
+        return tuple(layer.out_features for layer in self.layers)[:-1]
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights and biases."""
+        return sum(p.size for p in jax.tree.leaves(nnx.state(self, nnx.Param)))
+
+    def nodes(self, x: jax.Array, offsets: Sequence[jax.Array] | None = None) -> list[jax.Array]:
+        """Values of [inputs, hidden layer 1, ..., output] for x (..., n_inputs); the output has shape (...).
+
+        `offsets`, one array (..., width) for each hidden layer, are added to its nodes: the derivative of the output
+        in an offset is the adjoint of the node.
+        """
+        if x.shape[-1:] != (self.n_inputs,):
+            raise ValueError(f"inputs must have shape (..., {self.n_inputs}), got {x.shape}")
+        phi = ACTIVATIONS[self.activation]
+        values = [x]
+        h = (x - self.x_mean[...]) / self.x_std[...]
+        for i, layer in enumerate(self.layers[:-1]):
+            h = phi(layer(h))
+            if offsets is not None:
+                h = h + offsets[i]
+            values.append(h)
+        values.append(self.y_mean[...] + self.y_std[...] * self.layers[-1](h)[..., 0])
+        return values
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """f(x) for x (..., n_inputs); shape (...). Raises ValueError for another number of inputs."""
+        return self.nodes(x)[-1]
+
+    def value_and_delta(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """f(x), shape (...), and its gradient in the inputs, shape (..., n_inputs), in one reverse sweep."""
+        y, pullback = jax.vjp(self, x)
+        return y, *pullback(jnp.ones_like(y))
+
+    def delta(self, x: jax.Array) -> jax.Array:
+        """Gradient in the inputs, shape (..., n_inputs)."""
+        return self.value_and_delta(x)[1]
+
+    def hessian(self, x: jax.Array) -> jax.Array:
+        """Second derivatives in the inputs, shape (..., n_inputs, n_inputs)."""
+        return jnp.vectorize(jax.hessian(self), signature="(n)->(n,n)")(x)
+
+    def gamma(self, x: jax.Array) -> jax.Array:
+        """1'H1, the second derivative along (1, ..., 1), shape (...): d2V/dB2 of a basket whose weights sum to 1."""
+
+        def along(f):
+            return lambda x: jax.jvp(f, (x,), (jnp.ones_like(x),))[1]
+
+        return along(along(self))(x)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything that defines the surrogate, by name: what `from_arrays` takes, fit to be saved."""
+        named = {"activation": np.asarray(self.activation)}
+        for i, layer in enumerate(self.layers):
+            named[f"kernel_{i}"], named[f"bias_{i}"] = (
+                np.asarray(layer.kernel[...]),
+                np.asarray(layer.bias[...]),
+            )
+        return named | {name: np.asarray(getattr(self, name)[...]) for name in NORMALISATION}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Surrogate":
+        """The surrogate with these weights; hidden widths are read off the shapes of the biases."""
+        widths = [arrays[f"bias_{i}"].size for i in range(sum(name.startswith("bias_") for name in arrays))]
+        model = cls(arrays["kernel_0"].shape[0], widths[:-1], activation=str(arrays["activation"]), rngs=nnx.Rngs(0))
+        for i, layer in enumerate(model.layers):
+            layer.kernel[...], layer.bias[...] = (
+                jnp.asarray(arrays[f"kernel_{i}"]),
+                jnp.asarray(arrays[f"bias_{i}"]),
+            )
+        for name in NORMALISATION:
+            getattr(model, name)[...] = jnp.asarray(arrays[name])
+        return model

@@ -1,0 +1,110 @@
+"""One `fit` for every stage: values or Sobolev targets, a fixed sample or fresh paths."""
+
+import sys
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from tqdm import tqdm
+
+from sobolev_utils.losses import Loss
+from sobolev_utils.network import Surrogate
+from sobolev_utils.simulation import Samples
+
+__all__ = ["fit", "shuffled"]
+
+# The second moment's decay. Adam's usual 0.999 remembers 1,000 steps, long against our runs of a few thousand.
+ADAM_B2 = 0.99
+
+Draw = Callable[[jax.Array], Samples]
+
+
+def shuffled(samples: Samples) -> Draw:
+    """A fixed sample as a source of epochs: the same samples in a new order for each key.
+
+    Raises ValueError where shapes do not fit each other or an entry is not finite.
+    """
+    n, n_inputs = samples.x.shape
+    expected = Samples((n, n_inputs), (n,), (n, n_inputs))
+    for name, array, shape in zip(Samples._fields, samples, expected, strict=True):
+        if array.shape != shape:
+            raise ValueError(
+                f"samples.{name} must have shape {shape} to go with x {samples.x.shape}, got {array.shape}"
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(f"samples.{name} holds {np.sum(~np.isfinite(array))} entries that are not finite")
+
+    def draw(key: jax.Array) -> Samples:
+        order = jax.random.permutation(key, n)
+        return jax.tree.map(lambda a: a[order], samples)
+
+    return draw
+
+
+def fit(
+    model: Surrogate,
+    draw: Draw,
+    loss: Loss,
+    *,
+    key: jax.Array,
+    epochs: int,
+    batch: int = 512,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.0,
+    name: str = "training",
+) -> tuple[Surrogate, np.ndarray]:
+    """Minimise E loss(model, samples) with AdamW and a cosine rate; returns a new model and the loss by epoch.
+
+    Each epoch asks `draw(key)` for samples, the same ones (`shuffled`) or fresh ones, and takes one step for each
+    `batch` of them, in order. Epochs are scanned in one compiled program, called for one chunk after another so
+    that a progress bar called `name` can move; samples are drawn and kept on the device. The history is the mean
+    loss over each epoch, shape (epochs,), as it was during training. Weights, not biases, decay by
+    rate * weight_decay a step (Loshchilov & Hutter 2019).
+
+    Raises ValueError for counts or rates that make no sense and for an epoch that `batch` does not divide,
+    FloatingPointError where the loss stops being finite.
+    """
+    if epochs < 1 or batch < 1:
+        raise ValueError(f"epochs and batch must be at least 1, got {epochs} and {batch}")
+    if not (0 < learning_rate < np.inf and 0 <= weight_decay < np.inf):
+        raise ValueError(f"need learning_rate > 0 and weight_decay >= 0, got {learning_rate} and {weight_decay}")
+    size = jax.eval_shape(draw, key).x.shape[0]
+    if size % batch:
+        raise ValueError(f"an epoch of {size} samples is not a whole number of batches of {batch}")
+    steps = size // batch
+
+    graph, parameters, constants = nnx.split(model, nnx.Param, ...)
+    schedule = optax.cosine_decay_schedule(learning_rate, epochs * steps)
+    decayed = jax.tree.map(lambda p: p.ndim > 1, parameters)
+    optimiser = optax.adamw(schedule, b2=ADAM_B2, weight_decay=weight_decay, mask=decayed)
+
+    def step(state, samples):
+        parameters, moments = state
+        value, gradient = jax.value_and_grad(lambda p: loss(nnx.merge(graph, p, constants), samples))(parameters)
+        updates, moments = optimiser.update(gradient, moments, parameters)
+        return (optax.apply_updates(parameters, updates), moments), value
+
+    def epoch(state, key):
+        batches = jax.tree.map(lambda a: a.reshape(steps, batch, *a.shape[1:]), draw(key))
+        state, values = jax.lax.scan(step, state, batches)
+        return state, jnp.mean(values)
+
+    run = jax.jit(lambda state, keys: jax.lax.scan(epoch, state, keys))
+    chunks = max(d for d in range(1, 21) if epochs % d == 0)  # of equal length, so that one program serves all
+    state, history = (parameters, optimiser.init(parameters)), []
+    bar = tqdm(total=epochs, desc=name, unit="epoch", file=sys.stdout, mininterval=0.5, ncols=80)
+    with bar:
+        for keys in jnp.split(jax.random.split(key, epochs), chunks):
+            state, values = run(state, keys)
+            history.append(np.asarray(values))
+            if not np.isfinite(history[-1]).all():
+                raise FloatingPointError(
+                    f"{name} diverged by epoch {sum(map(len, history))} of {epochs}: "
+                    f"lower the learning rate, {learning_rate}"
+                )
+            bar.set_postfix_str(f"loss {history[-1][-1]:.3g}", refresh=False)
+            bar.update(len(keys))
+    return nnx.merge(graph, state[0], constants), np.concatenate(history)
