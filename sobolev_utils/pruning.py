@@ -1,0 +1,75 @@
+"""Removal of whole nodes: what is left is a smaller dense network, not a mask."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from sobolev_utils.network import NORMALISATION, Surrogate
+
+__all__ = ["mean_nodes", "most_significant", "prune"]
+
+
+def most_significant(significance: Sequence[jax.Array], keep: int | Sequence[int]) -> list[np.ndarray]:
+    """Indices of the `keep` nodes of largest significance in each hidden layer, in their order in the network.
+
+    significance: an array (width,) for each hidden layer; keep: a count, or one for each layer. Of equal nodes the
+    first are taken. Raises ValueError for a count below 1 or above the width, or a significance that is NaN.
+    """
+    counts = [keep] * len(significance) if np.ndim(keep) == 0 else list(keep)
+    if len(counts) != len(significance):
+        raise ValueError(f"keep must be a count or one for each of {len(significance)} layers, got {keep}")
+    chosen = []
+    for layer, (scores, count) in enumerate(zip(map(np.asarray, significance), counts, strict=True), start=1):
+        if not 1 <= count <= scores.size:
+            raise ValueError(
+                f"layer {layer} has {scores.size} nodes and cannot keep {count}: expected 1 to {scores.size}"
+            )
+        if np.isnan(scores).any():
+            raise ValueError(f"layer {layer} has {np.isnan(scores).sum()} nodes whose significance is not a number")
+        chosen.append(np.sort(np.argsort(-scores, kind="stable")[:count]))
+    return chosen
+
+
+def mean_nodes(model: Surrogate, x: jax.Array) -> list[jax.Array]:
+    """Mean value of each hidden node over inputs (n_samples, n_inputs): an array (width,) for each layer."""
+    return [values.mean(axis=0) for values in model.nodes(x)[1:-1]]
+
+
+def prune(model: Surrogate, keep: Sequence[np.ndarray], constants: Sequence[jax.Array]) -> Surrogate:
+    """The dense surrogate of the nodes `keep`, with the others held at `constants` and folded into the next bias.
+
+        W' = W[keep_in, keep_out],   b' = (b + c[removed] W[removed, :])[keep_out]
+
+    keep: for each hidden layer the indices of the nodes that stay, in any order; constants: for each an array
+    (width,), of which the entries of removed nodes are used. A node that is constant, hence of zero significance,
+    goes without a change of the function. Raises ValueError for indices that are missing, repeated or out of range.
+    """
+    if not len(keep) == len(constants) == len(model.widths):
+        raise ValueError(
+            f"need indices and constants for {len(model.widths)} hidden layers, got {len(keep)} and {len(constants)}"
+        )
+    for layer, (indices, constant, width) in enumerate(zip(keep, constants, model.widths, strict=True), start=1):
+        if (
+            len(indices) == 0
+            or len(set(map(int, indices))) != len(indices)
+            or not 0 <= min(indices) <= max(indices) < width
+        ):
+            raise ValueError(
+                f"layer {layer}: indices must be 1 to {width} distinct nodes of 0..{width - 1}, got {indices}"
+            )
+        if constant.shape != (width,):
+            raise ValueError(f"layer {layer}: constants must have shape {(width,)}, got {constant.shape}")
+    pruned = Surrogate(model.n_inputs, [len(k) for k in keep], activation=model.activation, rngs=nnx.Rngs(0))
+    for name in NORMALISATION:
+        getattr(pruned, name)[...] = getattr(model, name)[...]
+    rows, lost = jnp.arange(model.n_inputs), jnp.zeros(model.n_inputs)
+    for i, (layer, small) in enumerate(zip(model.layers, pruned.layers, strict=True)):
+        columns = keep[i] if i < len(keep) else jnp.arange(1)
+        small.kernel[...] = layer.kernel[...][rows][:, columns]
+        small.bias[...] = (layer.bias[...] + lost @ layer.kernel[...])[columns]
+        if i < len(keep):
+            rows, lost = keep[i], jnp.asarray(constants[i]).at[keep[i]].set(0)
+    return pruned
