@@ -11,13 +11,16 @@ SOUND := $(shell [ "`cat $(STAMP) 2>/dev/null`" = "`pwd -P`" ] && $(PY) -c "" 2>
 export MPLBACKEND =
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce seeds test lab bench lint lock clean anew
+.PHONY: help reproduce notebooks seeds test lab bench lint lock clean anew
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 reproduce: $(STAMP) ## the whole paper: every notebook in order, into results/
 	@$(PY) -m sobolev_utils.reproduce
+
+notebooks: $(STAMP) ## the same, and the outputs into the committed notebooks
+	@$(PY) -m sobolev_utils.reproduce --keep-outputs
 
 seeds: $(STAMP) ## the R^2 table under ten seeds, into results/tables/r2_seeds.csv
 	@$(PY) -m sobolev_utils.reproduce --seeds 10

@@ -16,12 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "BUDGETS",
     "MADE_BY",
-    "QUANTITIES",
-    "STAGES",
     "ArtifactError",
-    "collect_r2",
+    "committed_table",
     "load",
     "results_folder",
     "save",
@@ -37,10 +34,8 @@ MADE_BY = {
     "sobolev_nn": "04_sobolev_nn_targets",
     "sobolev_reference": "05_sobolev_reference_targets",
 }
-BUDGETS = ("paths_8192", "fresh_paths")
-STAGES = ("oversized", "pruned", "sobolev_nn", "sobolev_reference")
-QUANTITIES = ("values", "deltas", "gammas")
 
+CHECKOUT = Path(__file__).resolve().parents[1]
 HEADER = "__header__"
 
 
@@ -55,10 +50,9 @@ def results_folder(folder: str | Path = "") -> Path:
     """
     if named := folder or os.environ.get("SOBOLEV_RESULTS", ""):
         return Path(named).expanduser().resolve()
-    repository = Path(__file__).resolve().parents[1]
-    if not (repository / "pyproject.toml").is_file():
-        raise ArtifactError(f"no checkout around {repository}: name a results folder, or set SOBOLEV_RESULTS")
-    return repository / "results"
+    if not (CHECKOUT / "pyproject.toml").is_file():
+        raise ArtifactError(f"no checkout around {CHECKOUT}: name a results folder, or set SOBOLEV_RESULTS")
+    return CHECKOUT / "results"
 
 
 def write_bytes(path: Path, data: bytes) -> Path:
@@ -112,7 +106,7 @@ def load(results: Path, name: str, /, **expected: object) -> tuple[dict[str, np.
     """
     path = Path(results) / "data" / f"{name}.npz"
     expected = _plain(expected)
-    chosen = " ".join(f"-p {key} {value}" for key, value in expected.items())
+    chosen = " ".join(f"-p {key} {value}" for key, value in expected.items() if not isinstance(value, dict))
     remedy = f"run notebooks/{_notebook(name)}.ipynb first" + (f" (with {chosen})" if chosen else "")
     if not path.is_file():
         raise ArtifactError(f"{path} is missing: {remedy}")
@@ -133,12 +127,12 @@ def load(results: Path, name: str, /, **expected: object) -> tuple[dict[str, np.
 
 
 def save_table(results: Path, name: str, frame: pd.DataFrame, formats: Sequence[str] = ("csv", "md")) -> list[Path]:
-    """Write `frame` to `results/tables/<name>.<format>`: csv (9 digits), md and tex (6), no index.
+    """Write `frame` to `results/tables/<name>.<format>`: csv (12 digits), md and tex (6), no index.
 
     Raises `ValueError` for any other format, before anything is written.
     """
     texts = {
-        "csv": lambda: frame.to_csv(index=False, lineterminator="\n", float_format="%.9g"),
+        "csv": lambda: frame.to_csv(index=False, lineterminator="\n", float_format="%.12g"),
         "md": lambda: frame.to_markdown(index=False) + "\n",
         "tex": lambda: frame.to_latex(index=False, float_format="%.6g", escape=True),
     }
@@ -149,35 +143,22 @@ def save_table(results: Path, name: str, frame: pd.DataFrame, formats: Sequence[
     return [write_bytes(tables / f"{name}.{kind}", data) for kind, data in rendered.items()]
 
 
+def committed_table(name: str) -> pd.DataFrame:
+    """The table `results/tables/<name>.csv` of this checkout, wherever new results go.
+
+    Raises `ArtifactError` where there is none.
+    """
+    path = CHECKOUT / "results" / "tables" / f"{name}.csv"
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing: bring it back with `git checkout results/tables/{path.name}`")
+    return pd.read_csv(path)
+
+
 def save_figure(results: Path, name: str, figure: "Figure") -> Path:
     """Write `figure` to `results/figures/<name>.png` at 150 dpi; same figure, same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
     return write_bytes(Path(results) / "figures" / f"{name}.png", buffer.getvalue())
-
-
-def collect_r2(results: Path, seed: int) -> pd.DataFrame:
-    """The R^2 of every budget, stage and quantity: columns budget, stage, quantity, r2, parameters, seed.
-
-    Each stage's artefact holds, for each budget, `r2/<budget>`, (3,) for values, deltas and gammas, and the
-    integer `n_parameters/<budget>`. Raises `ArtifactError` where one does not, or was made with another seed.
-    """
-    loaded = {stage: load(results, stage, seed=seed)[0] for stage in STAGES}
-    rows = []
-    for budget in BUDGETS:
-        for stage in STAGES:
-            r2, size = (loaded[stage].get(f"{key}/{budget}") for key in ("r2", "n_parameters"))
-            if r2 is None or size is None or r2.shape != (len(QUANTITIES),) or size.shape != ():
-                raise ArtifactError(
-                    f"{stage}: r2/{budget} and n_parameters/{budget} must have shapes (3,) and (), got "
-                    f"{getattr(r2, 'shape', None)} and {getattr(size, 'shape', None)}: "
-                    f"run notebooks/{_notebook(stage)}.ipynb again"
-                )
-            rows += [
-                (budget, stage, quantity, float(score), int(size), seed)
-                for quantity, score in zip(QUANTITIES, r2, strict=True)
-            ]
-    return pd.DataFrame(rows, columns=["budget", "stage", "quantity", "r2", "parameters", "seed"])
 
 
 def _notebook(name: str) -> str:

@@ -14,7 +14,7 @@ from jax.scipy.stats import norm
 __all__ = ["GaussianBasket"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GaussianBasket:
     """A call on the basket B = sum_i w_i S_i of Gaussian assets.
 
@@ -143,7 +143,7 @@ class GaussianBasket:
         x = jnp.asarray(x)
         if x.shape[-1:] != (self.n_assets,):
             raise ValueError(f"spots must have shape (..., {self.n_assets}), got {x.shape}")
-        return x @ jnp.asarray(self.weights, x.dtype)
+        return x @ jnp.asarray(self.weights, jnp.result_type(x, float))
 
     def _d(self, x: jax.Array) -> jax.Array:
         return (self.underlying(x) - self.strike) / self.deviation

@@ -11,9 +11,9 @@ from pathlib import Path
 import nbformat
 import papermill
 
-from .artifacts import write_bytes
+from sobolev_utils.artifacts import write_bytes
 
-__all__ = ["ReproductionError", "read_parameters", "run_notebook"]
+__all__ = ["ReproductionError", "keep_outputs", "read_parameters", "run_notebook"]
 
 
 class ReproductionError(RuntimeError):
@@ -65,6 +65,7 @@ def run_notebook(path: Path, results: Path, parameters: Mapping[str, object]) ->
                 progress_bar=False,
                 cwd=path.parent,
                 on_cell_execute=tick,
+                coalesce_streams=True,  # of a progress bar, the last state
                 extra_arguments=["--log-level=CRITICAL"],  # what a kernel logs, the executed copy holds too
             )
         except Exception as error:
@@ -78,6 +79,15 @@ def run_notebook(path: Path, results: Path, parameters: Mapping[str, object]) ->
     if fault := _first_fault(copy, len(started), ended):
         raise ReproductionError(f"{path.stem}, {' '.join(fault.split())}; the executed copy is {copy}")
     return copy
+
+
+def keep_outputs(path: Path, copy: Path) -> None:
+    """Put the outputs and counts of the executed `copy` into the notebook at `path`, and nothing else."""
+    notebook = nbformat.read(path, as_version=4)
+    for cell, executed in zip(notebook.cells, nbformat.read(copy, as_version=4).cells, strict=True):
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = executed.outputs, executed.execution_count
+    write_bytes(path, (nbformat.writes(notebook).rstrip() + "\n").encode())
 
 
 def _first_fault(copy: Path, started: int, ended: str) -> str:

@@ -22,9 +22,9 @@ def r2(truth, prediction) -> float:
     ValueError where shapes differ, an entry is not finite, or the truth is constant.
     """
     truth, prediction = _checked(truth, prediction)
-    total = np.sum(np.square(truth - truth.mean()))
-    if total == 0:
+    if truth.min() == truth.max():
         raise ValueError("R^2 needs a truth that varies, got a constant one")
+    total = np.sum(np.square(truth - truth.mean()))
     return float(1 - np.sum(np.square(truth - prediction)) / total)
 
 

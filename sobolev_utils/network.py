@@ -48,9 +48,15 @@ class Surrogate(nnx.Module):
         self.y_mean, self.y_std = Normalisation(jnp.zeros(())), Normalisation(jnp.ones(()))
 
     def normalise(self, x: jax.Array, y: jax.Array) -> "Surrogate":
-        """Takes scalar means and standard deviations from inputs (n, n_inputs) and labels (n,); returns self."""
-        self.x_mean[...], self.x_std[...] = x.mean(), x.std()
-        self.y_mean[...], self.y_std[...] = y.mean(), y.std()
+        """Takes scalar means and standard deviations from inputs (n, n_inputs) and labels (n,); returns self.
+
+        Raises ValueError for inputs or labels that do not vary, or are not finite.
+        """
+        statistics = [jnp.asarray(s) for s in (x.mean(), x.std(), y.mean(), y.std())]
+        if not (0 < statistics[1] < jnp.inf and 0 < statistics[3] < jnp.inf):
+            raise ValueError(f"inputs and labels must vary, got deviations of {statistics[1]} and {statistics[3]}")
+        for name, value in zip(NORMALISATION, statistics, strict=True):
+            setattr(self, name, Normalisation(value))
         return self
 
     @property
@@ -70,21 +76,26 @@ class Surrogate(nnx.Module):
     def nodes(self, x: jax.Array, offsets: Sequence[jax.Array] | None = None) -> list[jax.Array]:
         """Values of [inputs, hidden layer 1, ..., output] for x (..., n_inputs); the output has shape (...).
 
+        All are computed in the floating-point type of x, whatever that of the weights.
         `offsets`, one array (..., width) for each hidden layer, are added to its nodes: the derivative of the output
         in an offset is the adjoint of the node.
         """
         if x.shape[-1:] != (self.n_inputs,):
             raise ValueError(f"inputs must have shape (..., {self.n_inputs}), got {x.shape}")
+        x = x.astype(jnp.result_type(x, float))
+
+        def at(variable):
+            return variable[...].astype(x.dtype)
+
         phi = ACTIVATIONS[self.activation]
         values = [x]
-        h = (x - self.x_mean[...]) / self.x_std[...]
-        for i, layer in enumerate(self.layers[:-1]):
-            h = phi(layer(h))
-            if offsets is not None:
-                h = h + offsets[i]
-            values.append(h)
-        values.append(self.y_mean[...] + self.y_std[...] * self.layers[-1](h)[..., 0])
-        return values
+        h = (x - at(self.x_mean)) / at(self.x_std)
+        for i, layer in enumerate(self.layers):
+            h = h @ at(layer.kernel) + at(layer.bias)
+            if i < len(self.widths):
+                h = phi(h) if offsets is None else phi(h) + offsets[i]
+                values.append(h)
+        return [*values, at(self.y_mean) + at(self.y_std) * h[..., 0]]
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """f(x) for x (..., n_inputs); shape (...). Raises ValueError for another number of inputs."""
@@ -127,10 +138,7 @@ class Surrogate(nnx.Module):
         widths = [arrays[f"bias_{i}"].size for i in range(sum(name.startswith("bias_") for name in arrays))]
         model = cls(arrays["kernel_0"].shape[0], widths[:-1], activation=str(arrays["activation"]), rngs=nnx.Rngs(0))
         for i, layer in enumerate(model.layers):
-            layer.kernel[...], layer.bias[...] = (
-                jnp.asarray(arrays[f"kernel_{i}"]),
-                jnp.asarray(arrays[f"bias_{i}"]),
-            )
+            layer.kernel, layer.bias = (nnx.Param(jnp.asarray(arrays[f"{name}_{i}"])) for name in ("kernel", "bias"))
         for name in NORMALISATION:
-            getattr(model, name)[...] = jnp.asarray(arrays[name])
+            setattr(model, name, Normalisation(jnp.asarray(arrays[name])))
         return model

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 
-from .artifacts import write_bytes
+from sobolev_utils.artifacts import write_bytes
 
 __all__ = ["write_provenance"]
 

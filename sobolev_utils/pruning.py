@@ -1,13 +1,12 @@
 """Removal of whole nodes: what is left is a smaller dense network, not a mask."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-from sobolev_utils.network import NORMALISATION, Surrogate
+from sobolev_utils.network import Surrogate
 
 __all__ = ["mean_nodes", "most_significant", "prune"]
 
@@ -62,14 +61,12 @@ def prune(model: Surrogate, keep: Sequence[np.ndarray], constants: Sequence[jax.
             )
         if constant.shape != (width,):
             raise ValueError(f"layer {layer}: constants must have shape {(width,)}, got {constant.shape}")
-    pruned = Surrogate(model.n_inputs, [len(k) for k in keep], activation=model.activation, rngs=nnx.Rngs(0))
-    for name in NORMALISATION:
-        getattr(pruned, name)[...] = getattr(model, name)[...]
-    rows, lost = jnp.arange(model.n_inputs), jnp.zeros(model.n_inputs)
-    for i, (layer, small) in enumerate(zip(model.layers, pruned.layers, strict=True)):
-        columns = keep[i] if i < len(keep) else jnp.arange(1)
-        small.kernel[...] = layer.kernel[...][rows][:, columns]
-        small.bias[...] = (layer.bias[...] + lost @ layer.kernel[...])[columns]
-        if i < len(keep):
-            rows, lost = keep[i], jnp.asarray(constants[i]).at[keep[i]].set(0)
-    return pruned
+    arrays = model.arrays()
+    nodes = [np.arange(model.n_inputs), *map(np.asarray, keep), np.arange(1)]
+    constants = [np.zeros(model.n_inputs), *map(np.asarray, constants)]
+    for i, (rows, columns) in enumerate(pairwise(nodes)):
+        kernel, bias = arrays[f"kernel_{i}"], arrays[f"bias_{i}"]
+        lost = np.delete(constants[i], rows) @ np.delete(kernel, rows, axis=0)
+        arrays[f"kernel_{i}"] = kernel[rows][:, columns]
+        arrays[f"bias_{i}"] = (bias + lost)[columns].astype(bias.dtype)
+    return Surrogate.from_arrays(arrays)

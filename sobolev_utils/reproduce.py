@@ -1,6 +1,7 @@
 """The whole paper without a screen: the notebooks in order, stopping at the first fault, then the provenance.
 
 python -m sobolev_utils.reproduce [STEM ...] [-p NAME VALUE]... [--results FOLDER] [--seeds N]
+    [--keep-outputs]
 """
 
 import argparse
@@ -13,9 +14,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from .artifacts import MADE_BY, ArtifactError, collect_r2, results_folder, save_table
-from .execution import ReproductionError, read_parameters, run_notebook
-from .provenance import write_provenance
+from sobolev_utils.artifacts import MADE_BY, ArtifactError, results_folder, save_table
+from sobolev_utils.execution import ReproductionError, keep_outputs, read_parameters, run_notebook
+from sobolev_utils.provenance import write_provenance
+from sobolev_utils.stages import collect_r2
 
 __all__ = ["main", "run_notebooks", "run_seeds"]
 
@@ -84,6 +86,10 @@ def main(arguments: Sequence[str] | None = None, *, notebooks: Path = NOTEBOOKS)
         else:
             chosen = [path for path in every if not options.stems or path.stem in options.stems]
             as_run = run_notebooks(chosen, results, parameters)
+        if options.keep_outputs:
+            for path in every:
+                if path.stem in as_run:
+                    keep_outputs(path, results / "notebooks" / path.name)
         write_provenance(results, every, as_run)
     except (ReproductionError, ArtifactError, OSError) as error:
         print(f"reproduce: {error}", file=sys.stderr)
@@ -105,10 +111,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
         help="a parameter, for every notebook that has it")  # fmt: skip
     add("--results", default="", metavar="FOLDER", help="where to write (default: results/)")
+    add("--keep-outputs", action="store_true", help="put the outputs into the notebooks too")
     add("--seeds", type=int, default=0, metavar="N", help="only the R^2 table, under N seeds")
     options = parser.parse_intermixed_args(arguments)
     if options.seeds < 0:
         parser.error(f"--seeds must be positive, got {options.seeds}")
+    if options.keep_outputs and (options.parameters or options.seeds):
+        parser.error("--keep-outputs is for the default parameters: leave out -p and --seeds")
     if options.seeds and (options.stems or "seed" in dict(options.parameters)):
         parser.error("--seeds chooses notebooks and seeds itself: leave out STEM and -p seed")
     return options

@@ -78,7 +78,8 @@ def exact_bachelier(mu: float, sigma: float, s0, times, increments) -> jax.Array
 
 def _checked_times(times, increments) -> np.ndarray:
     times = np.asarray(times, float)
-    if times.ndim != 1 or not (np.diff(times) > 0).all() or not times[0] >= 0:
+    increasing = times.ndim == 1 and times.size and 0 <= times[0] <= times[-1] < np.inf and (np.diff(times) > 0).all()
+    if not increasing:
         raise ValueError(f"times must increase from 0 or later, got {times}")
     if increments.shape[:1] != (times.size - 1,):
         raise ValueError(f"{times.size} times need {times.size - 1} increments, got shape {increments.shape}")

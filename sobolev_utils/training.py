@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 from flax import nnx
 from tqdm import tqdm
 
@@ -16,9 +17,6 @@ from sobolev_utils.simulation import Samples
 
 __all__ = ["fit", "shuffled"]
 
-# The second moment's decay. Adam's usual 0.999 remembers 1,000 steps, long against our runs of a few thousand.
-ADAM_B2 = 0.99
-
 Draw = Callable[[jax.Array], Samples]
 
 
@@ -27,6 +25,8 @@ def shuffled(samples: Samples) -> Draw:
 
     Raises ValueError where shapes do not fit each other or an entry is not finite.
     """
+    if samples.x.ndim != 2:
+        raise ValueError(f"samples.x must have shape (n_samples, n_inputs), got {samples.x.shape}")
     n, n_inputs = samples.x.shape
     expected = Samples((n, n_inputs), (n,), (n, n_inputs))
     for name, array, shape in zip(Samples._fields, samples, expected, strict=True):
@@ -44,6 +44,34 @@ def shuffled(samples: Samples) -> Draw:
     return draw
 
 
+def _annealed(learning_rate: float, weight_decay: float, steps: int) -> tuple[optax.Schedule, optax.Schedule]:
+    """The cosine rate, and a decay of the weights that falls with it."""
+    rate = optax.cosine_decay_schedule(learning_rate, steps)
+    return rate, lambda count: weight_decay * rate(count) / learning_rate
+
+
+def _adam(learning_rate: float, weight_decay: float, steps: int) -> optax.GradientTransformation:
+    rate, decay = _annealed(learning_rate, weight_decay, steps)
+
+    def is_matrix(parameters):
+        return jax.tree.map(lambda p: p.ndim > 1, parameters)
+
+    return optax.chain(
+        optax.scale_by_adam(), optax.add_decayed_weights(decay, is_matrix), optax.scale_by_learning_rate(rate)
+    )
+
+
+def _muon(learning_rate: float, weight_decay: float, steps: int) -> optax.GradientTransformation:
+    rate, decay = _annealed(learning_rate, weight_decay, steps)
+    # Adam's rate, for the biases, is a quarter: its steps are larger than those of a matrix divided by its norm
+    return optax.contrib.muon(
+        rate, weight_decay=decay, adam_learning_rate=lambda count: rate(count) / 4, adam_b2=0.99
+    )
+
+
+_OPTIMISERS = {"adam": _adam, "muon": _muon}
+
+
 def fit(
     model: Surrogate,
     draw: Draw,
@@ -54,15 +82,22 @@ def fit(
     batch: int = 512,
     learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
+    optimiser: str = "adam",
     name: str = "training",
 ) -> tuple[Surrogate, np.ndarray]:
-    """Minimise E loss(model, samples) with AdamW and a cosine rate; returns a new model and the loss by epoch.
+    """Minimise E loss(model, samples) at a cosine rate; returns a new model and the loss by epoch.
 
     Each epoch asks `draw(key)` for samples, the same ones (`shuffled`) or fresh ones, and takes one step for each
     `batch` of them, in order. Epochs are scanned in one compiled program, called for one chunk after another so
     that a progress bar called `name` can move; samples are drawn and kept on the device. The history is the mean
-    loss over each epoch, shape (epochs,), as it was during training. Weights, not biases, decay by
-    rate * weight_decay a step (Loshchilov & Hutter 2019).
+    loss over each epoch, shape (epochs,), as it was during training.
+
+    Weights W, not biases, decay by eta * weight_decay * (eta / learning_rate) * W in a step of rate eta: decoupled
+    from the gradient (Loshchilov & Hutter 2019), and annealed with the rate, so that the early steps look for a
+    simple function and the late ones are not biased towards zero.
+
+    optimiser: "adam", or "muon" (Jordan et al. 2024), which orthogonalises the steps of weight matrices and leaves
+    the biases to Adam. On narrow deep networks Muon converges in fewer steps; on wide ones its steps cost more.
 
     Raises ValueError for counts or rates that make no sense and for an epoch that `batch` does not divide,
     FloatingPointError where the loss stops being finite.
@@ -71,20 +106,20 @@ def fit(
         raise ValueError(f"epochs and batch must be at least 1, got {epochs} and {batch}")
     if not (0 < learning_rate < np.inf and 0 <= weight_decay < np.inf):
         raise ValueError(f"need learning_rate > 0 and weight_decay >= 0, got {learning_rate} and {weight_decay}")
+    if optimiser not in _OPTIMISERS:
+        raise ValueError(f"unknown optimiser {optimiser!r}, expected one of {sorted(_OPTIMISERS)}")
     size = jax.eval_shape(draw, key).x.shape[0]
     if size % batch:
         raise ValueError(f"an epoch of {size} samples is not a whole number of batches of {batch}")
     steps = size // batch
 
     graph, parameters, constants = nnx.split(model, nnx.Param, ...)
-    schedule = optax.cosine_decay_schedule(learning_rate, epochs * steps)
-    decayed = jax.tree.map(lambda p: p.ndim > 1, parameters)
-    optimiser = optax.adamw(schedule, b2=ADAM_B2, weight_decay=weight_decay, mask=decayed)
+    optimise = _OPTIMISERS[optimiser](learning_rate, weight_decay, epochs * steps)
 
     def step(state, samples):
         parameters, moments = state
         value, gradient = jax.value_and_grad(lambda p: loss(nnx.merge(graph, p, constants), samples))(parameters)
-        updates, moments = optimiser.update(gradient, moments, parameters)
+        updates, moments = optimise.update(gradient, moments, parameters)
         return (optax.apply_updates(parameters, updates), moments), value
 
     def epoch(state, key):
@@ -94,7 +129,7 @@ def fit(
 
     run = jax.jit(lambda state, keys: jax.lax.scan(epoch, state, keys))
     chunks = max(d for d in range(1, 21) if epochs % d == 0)  # of equal length, so that one program serves all
-    state, history = (parameters, optimiser.init(parameters)), []
+    state, history = (parameters, optimise.init(parameters)), []
     bar = tqdm(total=epochs, desc=name, unit="epoch", file=sys.stdout, mininterval=0.5, ncols=80)
     with bar:
         for keys in jnp.split(jax.random.split(key, epochs), chunks):

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from sobolev_utils import artifacts
 from sobolev_utils.artifacts import (
     ArtifactError,
-    collect_r2,
     load,
     results_folder,
     save,
@@ -201,36 +200,3 @@ def test_figures_are_the_same_bytes_every_time_and_name_no_software(tmp_path):
     assert first.read_bytes() == second.read_bytes()
     assert first.read_bytes().startswith(b"\x89PNG")
     assert b"matplotlib" not in first.read_bytes().lower()
-
-
-class TestCollectR2:
-    @staticmethod
-    def save_stages(results, **changed):
-        for number, stage in enumerate(artifacts.STAGES):
-            arrays = {
-                "r2/paths_8192": np.array([0.9, 0.8, 0.7]) - number / 100,
-                "n_parameters/paths_8192": np.asarray(100 + number),
-                "r2/fresh_paths": np.array([0.99, 0.98, 0.97]) - number / 100,
-                "n_parameters/fresh_paths": np.asarray(100 + number),
-            }
-            save(results, stage, {**arrays, **changed}, parameters={"seed": 7})
-
-    def test_is_one_row_for_each_budget_stage_and_quantity(self, tmp_path):
-        self.save_stages(tmp_path)
-        frame = collect_r2(tmp_path, 7)
-        assert list(frame.columns) == ["budget", "stage", "quantity", "r2", "parameters", "seed"]
-        assert list(frame.iloc[0]) == ["paths_8192", "oversized", "values", 0.9, 100, 7]
-        assert list(frame.iloc[5]) == ["paths_8192", "pruned", "gammas", 0.7 - 0.01, 101, 7]
-        assert list(frame.iloc[-1]) == ["fresh_paths", "sobolev_reference", "gammas", 0.97 - 0.03, 103, 7]
-        assert not frame.duplicated(["budget", "stage", "quantity"]).any()
-        assert len(frame) == 24
-
-    def test_rejects_another_seed(self, tmp_path):
-        self.save_stages(tmp_path)
-        with pytest.raises(ArtifactError, match="holds seed = 7, expected seed = 42"):
-            collect_r2(tmp_path, 42)
-
-    def test_rejects_another_shape(self, tmp_path):
-        self.save_stages(tmp_path, **{"r2/fresh_paths": np.ones((3, 1))})
-        with pytest.raises(ArtifactError, match=r"oversized: r2/fresh_paths .* got \(3, 1\) and \(\)"):
-            collect_r2(tmp_path, 7)

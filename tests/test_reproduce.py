@@ -12,11 +12,15 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from flax import nnx
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from sobolev_utils import artifacts, execution, provenance, reproduce
 from sobolev_utils.execution import ReproductionError, read_parameters, run_notebook
+from sobolev_utils.network import Surrogate
+from sobolev_utils.problem import BUDGETS
 from sobolev_utils.reproduce import main
+from sobolev_utils.stages import Trained, save_stage
 
 PARAMETERS = 'results: str = ""  # folder, if not the usual one\nseed: int = 42  # seed = 42 in the paper'
 REPORT = """from pathlib import Path
@@ -217,9 +221,10 @@ class TestSeeds:
         names = {stem: name for name, stem in artifacts.MADE_BY.items()}
 
         def save(path, results, parameters):
-            budgets = {f"r2/{budget}": np.full(3, parameters["seed"] / 100) for budget in artifacts.BUDGETS}
-            sizes = {f"n_parameters/{budget}": np.asarray(40) for budget in artifacts.BUDGETS}
-            artifacts.save(results, names[path.stem], budgets | sizes, parameters=parameters)
+            trained = Trained(
+                Surrogate(7, [3, 3], rngs=nnx.Rngs(0)), np.ones(5), np.full(3, parameters["seed"] / 100)
+            )
+            save_stage(results, names[path.stem], dict.fromkeys(BUDGETS, trained), parameters)
 
         monkeypatch.setattr(reproduce, "run_notebook", save)
         return notebooks
@@ -282,7 +287,10 @@ def test_the_command_line_is_quiet_on_success(tmp_path):
     program = f"""
 import sys
 from pathlib import Path
+from sobolev_utils.network import Surrogate
+from sobolev_utils.problem import BUDGETS
 from sobolev_utils.reproduce import main
+from sobolev_utils.stages import Trained, save_stage
 sys.exit(main(["--results", {str(tmp_path / "results")!r}], notebooks=Path({str(tmp_path)!r})))"""
     command = [sys.executable, "-W", "default", "-c", program]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -295,3 +303,22 @@ def test_the_module_has_a_command_line():
     assert run.returncode == 0
     assert "--seeds N" in run.stdout
     assert Path(reproduce.NOTEBOOKS).name == "notebooks"
+
+
+class TestKeepOutputs:
+    def test_puts_outputs_and_counts_into_the_notebook_and_nothing_else(self, notebooks, results):
+        path = write_notebook(notebooks, "01_a", "for i in range(3):\n    print(i, end='\\r')\nprint('done', seed)")
+        before = nbformat.read(path, as_version=4)
+        assert main(["--keep-outputs", "--results", str(results)], notebooks=notebooks) == 0
+        after = nbformat.read(path, as_version=4)
+        assert after.cells[-1].outputs[0].text == "done 42\n"
+        assert [cell.get("execution_count") for cell in after.cells] == [None, 1, 2]
+        for cell in after.cells[1:]:
+            cell.outputs, cell.execution_count = [], None
+        assert after == before
+
+    @pytest.mark.parametrize("more", [["--seeds", "2"], ["-p", "seed", "7"]])
+    def test_is_for_the_default_parameters(self, more, capfd):
+        with pytest.raises(SystemExit):
+            main(["--keep-outputs", *more])
+        assert "--keep-outputs is for the default parameters" in capfd.readouterr().err

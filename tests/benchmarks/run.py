@@ -1,0 +1,115 @@
+"""What things cost, into results/tables/timings.csv: `make bench`. Each task runs in a process of its own.
+
+seconds: wall clock from start to the last result in memory; compile time is in it unless the note says otherwise.
+peak_mb: the largest resident set of any process of the task. against, ratio: another way of doing the same in the
+same run, and how many times longer that took.
+"""
+
+import multiprocessing
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pandas as pd
+from flax import nnx
+
+from sobolev_utils.artifacts import results_folder, save_table
+from sobolev_utils.basket import GaussianBasket
+from sobolev_utils.intervals import box, enclose
+from sobolev_utils.losses import plain
+from sobolev_utils.network import Surrogate
+from sobolev_utils.payoffs import call
+from sobolev_utils.significance import values_and_adjoints
+from sobolev_utils.simulation import LeastSquaresMonteCarlo
+from sobolev_utils.training import fit, shuffled
+
+KEY = jax.random.key(42)
+EPOCHS, BATCH, PATHS = 200, 512, 8192
+
+
+def oversized():
+    samples = LeastSquaresMonteCarlo(GaussianBasket.random(42), call).sample(KEY, PATHS)
+    return Surrogate(7, [128] * 6, rngs=nnx.Rngs(42)).normalise(samples.x, samples.y), samples
+
+
+def seconds(function, *args):
+    start = time.perf_counter()
+    jax.block_until_ready(function(*args))
+    return time.perf_counter() - start
+
+
+def loop_of_batches(model, samples):
+    """The same training as usually written: per-sample losses, one call of a compiled step for each batch."""
+    graph, parameters, constants = nnx.split(model, nnx.Param, ...)
+    optimiser = optax.adamw(optax.cosine_decay_schedule(1e-3, EPOCHS * PATHS // BATCH), weight_decay=0.0)
+
+    def sample_loss(parameters, x, y):
+        return ((y - nnx.merge(graph, parameters, constants)(x)) / model.y_std[...]) ** 2
+
+    @jax.jit
+    def step(parameters, moments, x, y):
+        loss = lambda p: jnp.mean(jax.vmap(sample_loss, (None, 0, 0))(p, x, y))  # noqa: E731
+        value, gradient = jax.value_and_grad(loss)(parameters)
+        updates, moments = optimiser.update(gradient, moments, parameters)
+        return optax.apply_updates(parameters, updates), moments, value
+
+    moments, rng = optimiser.init(parameters), np.random.default_rng(42)
+    x, y = np.asarray(samples.x), np.asarray(samples.y)
+    for _ in range(EPOCHS):
+        for chosen in np.split(rng.permutation(PATHS), PATHS // BATCH):
+            parameters, moments, value = step(parameters, moments, x[chosen], y[chosen])
+    return value
+
+
+def train_oversized():
+    model, samples = oversized()
+    with redirect_stdout(open(os.devnull, "w")):
+        ours = seconds(lambda: fit(model, shuffled(samples), plain, key=KEY, epochs=EPOCHS, batch=BATCH)[1])
+    loop = seconds(loop_of_batches, model, samples)
+    return ours, "a loop over compiled steps", loop / ours, "3,200 steps of 512 at 6 x 128, compile included"
+
+
+def iasa_intervals():
+    model, _ = oversized()
+    inputs = box(*(np.asarray(bound, np.float32) for bound in GaussianBasket.random(42).box))
+    points = jax.jit(lambda x: values_and_adjoints(model, x))
+    enclosure = jax.jit(enclose(lambda x: values_and_adjoints(model, x)))
+    jax.block_until_ready((points(inputs.midpoint), enclosure(inputs)))
+    ours = min(seconds(enclosure, inputs) for _ in range(50))
+    point = min(seconds(points, inputs.midpoint) for _ in range(50))
+    return ours, "the same at one point", point / ours, "values and adjoints of all nodes of 6 x 128, after compile"
+
+
+def reproduce():
+    with tempfile.TemporaryDirectory() as scratch:
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "sobolev_utils.reproduce", "--results", scratch]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - start, "", None, "all notebooks, environment in place"
+
+
+def measured(task):
+    """The row of a task; runs in a process of its own, so that its peak memory is its own."""
+    elapsed, against, ratio, note = task()
+    usage = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    kilobytes = max(usage) / (1024 if sys.platform == "darwin" else 1)
+    return task.__name__, round(elapsed, 4), round(kilobytes / 1024), against, ratio and round(ratio, 2), note
+
+
+if __name__ == "__main__":
+    rows = []
+    for task in (train_oversized, iasa_intervals, reproduce):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            rows.append(pool.apply(measured, (task,)))
+        print(*rows[-1], sep=", ", flush=True)
+    table = pd.DataFrame(rows, columns=["task", "seconds", "peak_mb", "against", "ratio", "note"])
+    print(*save_table(Path(results_folder()), "timings", table, formats=("csv",)))

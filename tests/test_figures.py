@@ -1,0 +1,93 @@
+"""What the figures draw is what they were given."""
+
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from flax import nnx
+
+from sobolev_utils import figures
+from sobolev_utils.intervals import Interval
+from sobolev_utils.network import Surrogate
+from sobolev_utils.problem import BUDGETS, Truth
+from sobolev_utils.stages import PUBLISHED, QUANTITIES, STAGES, Trained
+
+
+@pytest.fixture(autouse=True)
+def own_style():
+    with plt.rc_context():
+        figures.use_style()
+        yield
+        plt.close("all")
+
+
+def lines(axis):
+    return [np.asarray(line.get_xydata()) for line in axis.get_lines()]
+
+
+def test_derivatives_show_the_surrogate_over_the_sorted_truth():
+    model = Surrogate(2, [3], rngs=nnx.Rngs(0))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(20, 2)))
+    test = Truth(x, x[:, 0], x, x[:, 1])
+    underlying = np.asarray(x.sum(axis=1))
+    trained = dict.fromkeys(BUDGETS, Trained(model, np.ones(2), np.array([0.9, 0.8, 0.7])))
+    figure = figures.derivatives(trained, test, underlying, "name")
+    guesses = (model(x), model.delta(x).sum(axis=1), model.gamma(x))
+    for axis, guess, quantity, r2 in zip(figure.axes, guesses, QUANTITIES, (0.9, 0.8, 0.7), strict=False):
+        points, truth = lines(axis)
+        np.testing.assert_allclose(points, np.column_stack([underlying, guess]))
+        assert (np.diff(truth[:, 0]) > 0).all()
+        assert axis.get_title() == f"{quantity}: 1 − R² = {1 - r2:.1e}"
+    np.testing.assert_allclose(np.sort(lines(figure.axes[1])[1][:, 1]), np.sort(underlying))
+    assert len(figure.axes) == 6
+
+
+def test_loss_curves_are_the_histories():
+    histories = {"a": dict.fromkeys(BUDGETS, np.array([3.0, 2.0, 1.0])), "b": {BUDGETS[0]: np.array([5.0, 4.0])}}
+    figure = figures.loss_curves(histories)
+    assert [axis.get_title() for axis in figure.axes] == ["a", "b"]
+    np.testing.assert_array_equal(lines(figure.axes[0])[1], [[1, 3], [2, 2], [3, 1]])
+    np.testing.assert_array_equal(lines(figure.axes[1])[0], [[1, 5], [2, 4]])
+
+
+def test_ranges_show_median_widths():
+    enclosed = [Interval(jnp.zeros(3), jnp.asarray([1.0, 2.0, 4.0]))]
+    figure = figures.ranges(enclosed, [np.array([[0.0, 0.0, 0.0], [0.5, 1.0, 3.0]])], "width")
+    enclosure, sampled = figure.axes[0].containers
+    assert enclosure.lines[0].get_ydata()[0] == pytest.approx(2, rel=1e-6)
+    assert sampled.lines[0].get_ydata()[0] == 1
+
+
+def test_significance_falls_from_one_in_each_layer():
+    figure = figures.significance_by_rank([np.array([1.0, 4.0, 2.0]), np.array([3.0, 1.0])], [np.arange(2)] * 2)
+    first, second, cut = lines(figure.axes[0])
+    np.testing.assert_array_equal(first, [[1, 1], [2, 0.5], [3, 0.25]])
+    np.testing.assert_allclose(second, [[1, 1], [2, 1 / 3]])
+    assert (cut[:, 0] == 2.5).all()
+
+
+def test_dense_and_sparse_spend_the_same_number_of_weights():
+    kernels = list(np.random.default_rng(0).normal(size=(2, 6, 6)))
+    figure = figures.dense_and_sparse(kernels, [np.array([0, 1]), np.array([2, 5]), np.array([3, 4])])
+    dense, sparse = figure.axes
+    for axis in (dense, sparse):
+        assert [len(collection.get_segments()) for collection in axis.collections] == [4, 4]
+    assert "8 weights, 6 nodes" in dense.get_title()
+    chosen = {tuple(end[1] for end in segment) for segment in sparse.collections[0].get_segments()}
+    largest = np.argsort(-np.abs(kernels[0]), axis=None)[:4]
+    assert chosen == set(zip(*map(list, np.unravel_index(largest, (6, 6))), strict=True))
+
+
+def test_seed_spread_shows_every_seed_and_the_published_run():
+    rows = [
+        (b, s, q, seed, 0.9 + seed / 100) for b in BUDGETS for s in STAGES for q in QUANTITIES for seed in range(3)
+    ]
+    table = pd.DataFrame(rows, columns=["budget", "stage", "quantity", "seed", "r2"])
+    figure = figures.seed_spread(table, PUBLISHED)
+    assert [axis.get_title() for axis in figure.axes] == list(QUANTITIES)
+    for index, axis in enumerate(figure.axes):
+        first, second, published = lines(axis)[:3]
+        np.testing.assert_allclose(first[:, 1], [0.1, 0.09, 0.08])
+        np.testing.assert_allclose(second[:, 1], [0.1, 0.09, 0.08])
+        assert published[0, 1] == 1 - PUBLISHED["oversized"][index]
