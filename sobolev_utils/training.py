@@ -63,7 +63,7 @@ def _adam(learning_rate: float, weight_decay: float, steps: int) -> optax.Gradie
 
 def _muon(learning_rate: float, weight_decay: float, steps: int) -> optax.GradientTransformation:
     rate, decay = _annealed(learning_rate, weight_decay, steps)
-    # Adam's rate, for the biases, is a quarter: its steps are larger than those of a matrix divided by its norm
+    # A quarter of the rate for the biases, which Adam moves by the rate each, Muon a whole matrix by its norm
     return optax.contrib.muon(
         rate, weight_decay=decay, adam_learning_rate=lambda count: rate(count) / 4, adam_b2=0.99
     )

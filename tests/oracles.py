@@ -1,0 +1,90 @@
+"""Independent answers that several test modules share, and small random problems to ask for them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+from flax import nnx
+
+from sobolev_utils.basket import GaussianBasket
+from sobolev_utils.network import Surrogate
+from sobolev_utils.simulation import Samples
+
+# Relative and absolute error that a few dozen roundings of numbers around 1 may leave.
+TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
+DTYPES = list(TOLERANCE)
+
+ACTIVATIONS = {
+    "silu": lambda x: x * scipy.special.expit(x),
+    "tanh": np.tanh,
+    "softplus": lambda x: np.logaddexp(x, 0),
+    "sigmoid": scipy.special.expit,
+    "relu": lambda x: np.maximum(x, 0),
+}
+
+
+def finite_difference(f, x, directions=None, step=1e-5):
+    """Central differences of f: (..., n) -> (...) along each axis, or each of `directions` (m, n): (..., m)."""
+    directions = np.eye(x.shape[-1]) if directions is None else directions
+    return np.stack([(f(x + step * v) - f(x - step * v)) / (2 * step) for v in directions], axis=-1)
+
+
+def second_difference(f, x, direction, step=1e-4):
+    """Second central difference of f: (..., n) -> (...) along a direction (n,)."""
+    return (f(x + step * direction) - 2 * f(x) + f(x - step * direction)) / step**2
+
+
+def assert_unbiased(estimates, truth=0.0, standard_errors=5):
+    """The mean over the first axis is the truth, as far as the spread of independent estimates can tell."""
+    errors = np.asarray(estimates, float) - truth
+    limit = standard_errors * errors.std(axis=0, ddof=1) / np.sqrt(len(errors))
+    assert (limit > 0).all()
+    np.testing.assert_array_less(abs(errors.mean(axis=0)), limit)
+
+
+def random_basket(n_assets=3, seed=0, **contract):
+    return GaussianBasket.random(seed, n_assets, **contract)
+
+
+def random_surrogate(n_inputs=3, widths=(5, 4), activation="silu", seed=0, dtype=np.float64):
+    """A surrogate with biases and a normalisation that are not trivial, and weights of this dtype."""
+    rng = np.random.default_rng(seed)
+    arrays = Surrogate(n_inputs, widths, activation=activation, rngs=nnx.Rngs(seed)).arrays()
+    for name, array in arrays.items():
+        if name.startswith("kernel_"):
+            arrays[name] = rng.normal(size=array.shape, scale=array.shape[0] ** -0.5).astype(dtype)
+        elif name.startswith("bias_"):
+            arrays[name] = rng.normal(size=array.shape, scale=0.3).astype(dtype)
+    statistics = {"x_mean": 1.1, "x_std": 0.4, "y_mean": 0.2, "y_std": 0.3}
+    return Surrogate.from_arrays(arrays | {name: np.asarray(value, dtype) for name, value in statistics.items()})
+
+
+def forward(arrays, x, held=()):
+    """Values of all nodes but the inputs, in NumPy, with the nodes `held`, {(layer, node): value}, at constants."""
+    phi = ACTIVATIONS[str(arrays["activation"])]
+    h, values = (x - arrays["x_mean"]) / arrays["x_std"], []
+    n_layers = sum(name.startswith("bias_") for name in arrays)
+    for i in range(n_layers):
+        h = h @ arrays[f"kernel_{i}"] + arrays[f"bias_{i}"]
+        if i < n_layers - 1:
+            h = phi(h)
+            for (layer, node), value in dict(held).items():
+                if layer == i + 1:
+                    h[..., node] = value
+            values.append(h)
+    return [*values, arrays["y_mean"] + arrays["y_std"] * h[..., 0]]
+
+
+def uniform_points(n, dimension, seed=0, low=0.3, high=1.7):
+    return np.random.default_rng(seed).uniform(low, high, (n, dimension))
+
+
+def labelled_by(model, x):
+    """Samples whose labels and derivatives are the model's own."""
+    x = jnp.asarray(x)
+    return Samples(x, *jax.jit(model.value_and_delta)(x))
+
+
+def leaves(model):
+    """The arrays of a model, copied."""
+    return [np.array(leaf) for leaf in jax.tree.leaves(nnx.state(model))]

@@ -1,0 +1,75 @@
+"""Losses against their formulas, and what should leave them unchanged."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from oracles import labelled_by, random_surrogate, uniform_points
+
+from sobolev_utils.losses import plain, sobolev
+from sobolev_utils.network import Surrogate
+from sobolev_utils.simulation import Samples
+
+MODEL = random_surrogate()
+X = jnp.asarray(uniform_points(16, 3))
+SAMPLES = labelled_by(random_surrogate(seed=1), X)
+LOSSES = {"plain": nnx.jit(plain), "sobolev": nnx.jit(sobolev()), "sobolev(0.1)": nnx.jit(sobolev(0.1))}
+each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+
+
+def test_the_plain_loss_is_the_mean_square_in_units_of_the_labels():
+    error = (SAMPLES.y - MODEL(X)) / 0.3
+    np.testing.assert_allclose(plain(MODEL, SAMPLES), (error**2).mean(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("weight", [0.1, 1.0, 7.0])
+def test_the_sobolev_loss_is_its_formula(weight):
+    y, dydx = MODEL.value_and_delta(X)
+    values = (SAMPLES.y - y) ** 2 / 0.3**2
+    derivatives = (SAMPLES.dydx - dydx) ** 2 * 0.4**2 / 0.3**2
+    expected = np.mean(values) + weight * 3 * np.mean(derivatives)
+    np.testing.assert_allclose(sobolev(weight)(MODEL, SAMPLES), expected / (1 + 3 * weight), rtol=1e-12)
+
+
+def test_without_weight_it_is_the_plain_loss_and_with_much_the_derivatives_alone():
+    np.testing.assert_allclose(sobolev(0)(MODEL, SAMPLES), plain(MODEL, SAMPLES), rtol=1e-15)
+    shifted = SAMPLES._replace(y=SAMPLES.y + 10.0)
+    np.testing.assert_allclose(sobolev(1e12)(MODEL, shifted), sobolev(1e12)(MODEL, SAMPLES), rtol=1e-6)
+
+
+@each_loss
+def test_a_loss_is_a_scalar_that_vanishes_on_the_models_own_labels(loss):
+    own = labelled_by(MODEL, X)
+    assert loss(MODEL, own).shape == ()
+    assert loss(MODEL, own) < 1e-28 < 1e-2 < loss(MODEL, SAMPLES)
+    gradient = nnx.jit(nnx.grad(loss))(MODEL, own)
+    assert max(abs(leaf).max() for leaf in jax.tree.leaves(gradient)) < 1e-14
+
+
+@pytest.mark.parametrize("loss, sees", [(plain, False), (sobolev(0), False), (sobolev(1), True)])
+def test_only_the_sobolev_loss_looks_at_the_derivatives(loss, sees):
+    changed = SAMPLES._replace(dydx=SAMPLES.dydx + 1)
+    assert (loss(MODEL, changed) != loss(MODEL, SAMPLES)) == sees
+
+
+@each_loss
+def test_a_loss_does_not_depend_on_the_units_of_inputs_and_labels(loss):
+    spot, money = 100.0, 7.0
+    arrays = MODEL.arrays()
+    for name, unit in [("x_mean", spot), ("x_std", spot), ("y_mean", money), ("y_std", money)]:
+        arrays[name] = arrays[name] * unit
+    samples = Samples(SAMPLES.x * spot, SAMPLES.y * money, SAMPLES.dydx * money / spot)
+    np.testing.assert_allclose(loss(Surrogate.from_arrays(arrays), samples), loss(MODEL, SAMPLES), rtol=1e-11)
+
+
+@each_loss
+def test_the_loss_of_a_batch_is_the_mean_over_its_parts(loss):
+    parts = [jax.tree.map(lambda a, rows=rows: a[rows], SAMPLES) for rows in (slice(0, 8), slice(8, 16))]
+    np.testing.assert_allclose(loss(MODEL, SAMPLES), np.mean([loss(MODEL, part) for part in parts]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("weight", [-1.0, -1e-9, np.inf, np.nan])
+def test_a_weight_that_makes_no_sense_is_refused(weight):
+    with pytest.raises(ValueError, match=f"finite and not negative, got {weight}"):
+        sobolev(weight)

@@ -1,0 +1,218 @@
+"""Training against a plain loop, least squares, and what it must leave alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from oracles import labelled_by, leaves, random_basket, random_surrogate, uniform_points
+
+from sobolev_utils.losses import plain, sobolev
+from sobolev_utils.metrics import r2
+from sobolev_utils.network import Surrogate
+from sobolev_utils.simulation import Samples
+from sobolev_utils.training import fit, shuffled
+
+KEY = jax.random.key(0)
+X = jnp.asarray(uniform_points(32, 3))
+SAMPLES = labelled_by(random_surrogate(seed=1), X)
+DRAW = shuffled(SAMPLES)
+
+
+def fresh(key):
+    """Noisy labels at new points for each key."""
+    x_key, y_key = jax.random.split(key)
+    x = jax.random.uniform(x_key, (32, 3))
+    return Samples(x, x.sum(axis=1) + jax.random.normal(y_key, (32,)), jnp.ones((32, 3)))
+
+
+def assert_same(one, other, **tolerance):
+    for a, b in zip(leaves(one), leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, **tolerance)
+
+
+def plain_loop(model, draw, loss, *, epochs, batch, learning_rate):
+    """Adam step by step and without a scan: the model and the mean loss of each epoch."""
+    graph, parameters, constants = nnx.split(model, nnx.Param, ...)
+    steps = draw(KEY).y.size // batch
+    optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, epochs * steps))
+    moments, history = optimiser.init(parameters), []
+
+    @jax.jit
+    def step(parameters, moments, samples):
+        value, gradient = jax.value_and_grad(lambda p: loss(nnx.merge(graph, p, constants), samples))(parameters)
+        updates, moments = optimiser.update(gradient, moments, parameters)
+        return optax.apply_updates(parameters, updates), moments, value
+
+    for key in jax.random.split(KEY, epochs):
+        samples, values = jax.tree.map(np.asarray, draw(key)), []
+        for first in range(0, steps * batch, batch):
+            piece = jax.tree.map(lambda a, first=first: a[first : first + batch], samples)
+            parameters, moments, value = step(parameters, moments, piece)
+            values.append(value)
+        history.append(np.mean(values))
+    return nnx.merge(graph, parameters, constants), np.array(history)
+
+
+class TestShuffled:
+    def test_an_epoch_is_the_same_sample_in_another_order(self):
+        one, same, other = DRAW(KEY), DRAW(KEY), DRAW(jax.random.key(1))
+        order = np.argsort(one.y)
+        np.testing.assert_array_equal(one.y, same.y)
+        assert (one.y != other.y).any() and (one.y != SAMPLES.y).any()
+        for array, original in zip(one, SAMPLES, strict=True):  # rows stay together
+            np.testing.assert_array_equal(np.asarray(array)[order], np.asarray(original)[np.argsort(SAMPLES.y)])
+
+    @pytest.mark.parametrize(
+        "changed, message",
+        [
+            ({"x": X[:, 0]}, r"samples.x must have shape \(n_samples, n_inputs\), got \(32,\)"),
+            ({"y": SAMPLES.y[:, None]}, r"samples.y must have shape \(32,\) to go with x \(32, 3\), got \(32, 1\)"),
+            ({"y": SAMPLES.y[:-1]}, r"got \(31,\)"),
+            ({"dydx": SAMPLES.dydx[:, :2]}, r"samples.dydx must have shape \(32, 3\)"),
+            ({"x": X.at[1, 2].set(jnp.nan)}, "samples.x holds 1 entries that are not finite"),
+            ({"y": SAMPLES.y.at[:2].set(jnp.inf)}, "samples.y holds 2 entries"),
+            ({"dydx": SAMPLES.dydx * jnp.nan}, "samples.dydx holds 96 entries"),
+        ],
+    )
+    def test_samples_that_make_no_sense_are_refused(self, changed, message):
+        with pytest.raises(ValueError, match=message):
+            shuffled(SAMPLES._replace(**changed))
+
+
+# 6 epochs are 6 chunks of the compiled program, 23 are one
+@pytest.mark.parametrize(
+    "epochs, draw, loss", [(6, DRAW, sobolev()), (23, DRAW, plain), (6, fresh, plain)], ids=["six", "prime", "fresh"]
+)
+def test_it_is_a_plain_loop_however_it_is_cut(epochs, draw, loss):
+    model = random_surrogate(widths=(4,))
+    settings = {"epochs": epochs, "batch": 8, "learning_rate": 1e-2}
+    trained, history = fit(model, draw, loss, key=KEY, **settings)
+    expected, curve = plain_loop(model, draw, loss, **settings)
+    assert history.shape == (epochs,)
+    np.testing.assert_allclose(history, curve, rtol=1e-9)
+    assert_same(trained, expected, rtol=1e-8, atol=1e-11)
+
+
+def test_it_finds_the_least_squares_solution():
+    x = jnp.asarray(uniform_points(32, 3, low=-1, high=1))
+    y = x @ jnp.array([1.0, -2.0, 0.5]) + 0.3 + 0.1 * jnp.asarray(np.random.default_rng(0).normal(size=32))
+    (solution, residuals, *_) = np.linalg.lstsq(np.column_stack([x, np.ones(32)]), y)
+
+    def linear(model, samples):
+        layer = model.layers[0]
+        return jnp.mean((samples.y - (samples.x @ layer.kernel[...] + layer.bias[...])[:, 0]) ** 2)
+
+    draw = shuffled(Samples(x, y, jnp.zeros_like(x)))
+    model = random_surrogate(widths=(1,))
+    trained, history = fit(model, draw, linear, key=KEY, epochs=1000, batch=32, learning_rate=0.05)
+    layer = trained.layers[0]
+    np.testing.assert_allclose([*layer.kernel[...][:, 0], layer.bias[0]], solution, atol=1e-5)
+    np.testing.assert_allclose(history[-1], residuals[0] / 32, rtol=1e-7)
+    assert history[0] > 10 * history[-1]
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "muon"])
+def test_it_learns_the_closed_form(optimiser):
+    basket = random_basket(2)
+    x, x_test = (jnp.asarray(uniform_points(256, 2, seed)) for seed in (0, 1))
+    samples = Samples(x, basket.value(x), basket.delta(x))
+    model = Surrogate(2, [12], rngs=nnx.Rngs(0)).normalise(x, samples.y)
+    settings = {"epochs": 240, "batch": 64, "learning_rate": 2e-2, "optimiser": optimiser}
+    trained, history = fit(model, shuffled(samples), sobolev(), key=KEY, **settings)
+    assert history[-1] < 1e-3 * history[0]
+    assert r2(basket.value(x_test), trained(x_test)) > 0.999
+    assert r2(basket.delta(x_test), trained.delta(x_test)) > 0.99
+
+
+def test_a_step_of_muon_is_orthogonal_in_weights_and_of_adam_in_biases():
+    model = random_surrogate(widths=(4, 4))
+    trained, _ = fit(model, DRAW, plain, key=KEY, epochs=1, batch=32, learning_rate=0.04, optimiser="muon")
+    change = {k: trained.arrays()[k] - array for k, array in model.arrays().items() if k != "activation"}
+    # the first step of Adam with Nesterov's momentum is rate (b1 / (1 + b1) + 1) whatever the gradient's size
+    for name in ("bias_0", "bias_1", "bias_2"):
+        np.testing.assert_allclose(abs(change[name]), 0.04 / 4 * (0.9 / 1.9 + 1), rtol=1e-4)
+    for name in ("kernel_0", "kernel_1"):
+        # a few Newton-Schulz iterations bring the singular values near the rate, but for a gradient of small rank
+        singular = np.linalg.svd(change[name], compute_uv=False)[:3]
+        np.testing.assert_allclose(singular, 0.04, rtol=0.35)
+
+
+def test_one_key_gives_one_result_and_the_given_model_stays_as_it_was():
+    model = random_surrogate(widths=(4,))
+    before = leaves(model)
+    runs = [fit(model, DRAW, plain, key=KEY, epochs=6, batch=8) for _ in range(2)]
+    assert_same(runs[0][0], runs[1][0], rtol=0)
+    np.testing.assert_array_equal(runs[0][1], runs[1][1])
+    trained = runs[0][0].normalise(2 * X, 5 * SAMPLES.y)  # the two share no variable either
+    assert (trained.layers[0].kernel[...] != model.layers[0].kernel[...]).all()
+    for leaf, original in zip(leaves(model), before, strict=True):
+        np.testing.assert_array_equal(leaf, original)
+
+
+@pytest.mark.parametrize("draw", [DRAW, fresh], ids=["fixed", "fresh"])
+def test_each_epoch_takes_every_sample_once(draw):
+    def mean_label(model, samples):
+        return samples.y.mean()
+
+    _, history = fit(random_surrogate(widths=(4,)), draw, mean_label, key=KEY, epochs=6, batch=8)
+    expected = [draw(key).y.mean() for key in jax.random.split(KEY, 6)]
+    np.testing.assert_allclose(history, expected, rtol=1e-12)
+    assert (np.ptp(history) > 0.01) == (draw is fresh)
+
+
+@pytest.mark.parametrize("optimiser, weight_decay", [("adam", 0.0), ("adam", 2.0), ("muon", 2.0)])
+def test_weights_decay_and_biases_do_not(optimiser, weight_decay):
+    model = random_surrogate(widths=(4,))
+    settings = {"epochs": 6, "batch": 8, "learning_rate": 0.01, "weight_decay": weight_decay, "optimiser": optimiser}
+    trained, _ = fit(model, DRAW, lambda model, samples: jnp.zeros(()), key=KEY, **settings)
+    annealed = (1 + np.cos(np.pi * np.arange(24) / 24)) / 2
+    shrunk = np.prod(1 - 0.01 * annealed * weight_decay * annealed)
+    for name, array in model.arrays().items():
+        if name != "activation":
+            expected = array * shrunk if name.startswith("kernel") else array
+            np.testing.assert_allclose(trained.arrays()[name], expected, rtol=1e-12)
+    assert (shrunk < 0.9) == (weight_decay > 0)
+
+
+def test_the_normalisation_is_not_trained_and_weights_keep_their_dtype():
+    model = random_surrogate(widths=(4,), dtype=np.float32)
+    trained, _ = fit(model, DRAW, plain, key=KEY, epochs=6, batch=32, learning_rate=0.1)
+    for name, array in model.arrays().items():
+        after = trained.arrays()[name]
+        assert after.dtype == array.dtype
+        assert (after == array).all() == (not name.startswith(("kernel", "bias")))
+
+
+def test_the_progress_bar_has_the_name_and_the_loss(capsys):
+    _, history = fit(random_surrogate(widths=(4,)), DRAW, plain, key=KEY, epochs=6, batch=32, name="pruned")
+    shown = capsys.readouterr()
+    assert "pruned: 100%" in shown.out and f"loss {history[-1]:.3g}" in shown.out
+    assert shown.err == ""
+
+
+def test_divergence_is_named_with_its_epoch():
+    with pytest.raises(FloatingPointError, match=r"^oversized diverged by epoch [1-6] of 6: lower .* 1e\+200$"):
+        fit(random_surrogate(), DRAW, plain, key=KEY, epochs=6, batch=8, learning_rate=1e200, name="oversized")
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"epochs": 0}, "epochs and batch must be at least 1, got 0 and 8"),
+        ({"batch": 0}, "got 1 and 0"),
+        ({"batch": 12}, "an epoch of 32 samples is not a whole number of batches of 12"),
+        ({"batch": 64}, "batches of 64"),
+        ({"learning_rate": 0}, "need learning_rate > 0 and weight_decay >= 0, got 0 and"),
+        ({"learning_rate": -1e-3}, "got -0.001 and"),
+        ({"learning_rate": np.inf}, "got inf and"),
+        ({"learning_rate": np.nan}, "got nan and"),
+        ({"weight_decay": -0.1}, "and -0.1"),
+        ({"weight_decay": np.nan}, "and nan"),
+        ({"optimiser": "sgd"}, r"unknown optimiser 'sgd', expected one of \['adam', 'muon'\]"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changed, message):
+    with pytest.raises(ValueError, match=message):
+        fit(random_surrogate(), DRAW, plain, key=KEY, **{"epochs": 1, "batch": 8} | changed)
