@@ -133,7 +133,7 @@ def save_table(results: Path, name: str, frame: pd.DataFrame, formats: Sequence[
     """
     texts = {
         "csv": lambda: frame.to_csv(index=False, lineterminator="\n", float_format="%.12g"),
-        "md": lambda: frame.to_markdown(index=False) + "\n",
+        "md": lambda: frame.map(_six_digits).to_markdown(index=False, disable_numparse=True) + "\n",
         "tex": lambda: frame.to_latex(index=False, float_format="%.6g", escape=True),
     }
     if unknown := [kind for kind in formats if kind not in texts]:
@@ -159,6 +159,10 @@ def save_figure(results: Path, name: str, figure: "Figure") -> Path:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
     return write_bytes(Path(results) / "figures" / f"{name}.png", buffer.getvalue())
+
+
+def _six_digits(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _notebook(name: str) -> str:

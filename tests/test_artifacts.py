@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from sobolev_utils import artifacts
 from sobolev_utils.artifacts import (
     ArtifactError,
+    committed_table,
     load,
     results_folder,
     save,
@@ -46,7 +47,7 @@ class TestResultsFolder:
 
     def test_refuses_to_write_beside_an_installed_package(self, tmp_path, monkeypatch):
         monkeypatch.delenv("SOBOLEV_RESULTS", raising=False)
-        monkeypatch.setattr(artifacts, "__file__", str(tmp_path / "site-packages" / "package" / "artifacts.py"))
+        monkeypatch.setattr(artifacts, "CHECKOUT", tmp_path / "site-packages")
         with pytest.raises(ArtifactError, match="SOBOLEV_RESULTS"):
             results_folder()
 
@@ -170,10 +171,10 @@ class TestSaveAndLoad:
 class TestSaveTable:
     FRAME = pd.DataFrame({"stage": ["pruned", "a_b"], "r2": [1 / 3, 1.0], "parameters": [40, 83713]})
 
-    def test_csv_has_nine_digits_and_no_index(self, tmp_path):
+    def test_csv_has_twelve_digits_and_no_index(self, tmp_path):
         (path, _) = save_table(tmp_path, "r2", self.FRAME)
         assert path == tmp_path / "tables" / "r2.csv"
-        assert path.read_bytes() == b"stage,r2,parameters\npruned,0.333333333,40\na_b,1,83713\n"
+        assert path.read_bytes() == b"stage,r2,parameters\npruned,0.333333333333,40\na_b,1,83713\n"
 
     def test_markdown_and_latex_hold_the_same_rows(self, tmp_path):
         markdown, latex = save_table(tmp_path, "r2", self.FRAME, formats=("md", "tex"))
@@ -182,6 +183,17 @@ class TestSaveTable:
             "1",
         ]
         assert "a\\_b & 1 & 83713" in latex.read_text()
+
+    def test_markdown_keeps_text_that_looks_like_a_number(self, tmp_path):
+        (path,) = save_table(tmp_path, "r2", pd.DataFrame({"r2": ["0.9999990"]}), formats=("md",))
+        assert path.read_text().splitlines()[-1].strip("| ") == "0.9999990"
+
+    def test_a_committed_table_is_read_from_the_checkout(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(artifacts, "CHECKOUT", tmp_path)
+        with pytest.raises(ArtifactError, match=r"r2\.csv is missing: bring it back with `git checkout"):
+            committed_table("r2")
+        save_table(tmp_path / "results", "r2", self.FRAME)
+        pd.testing.assert_frame_equal(committed_table("r2"), self.FRAME)
 
     def test_rejects_another_format_before_writing(self, tmp_path):
         with pytest.raises(ValueError, match=r"\['xlsx'\] received"):
