@@ -8,7 +8,7 @@ from oracles import finite_difference, forward, random_surrogate
 
 from sobolev_utils.intervals import Interval, box
 from sobolev_utils.network import Surrogate
-from sobolev_utils.significance import Significance, analyse, values_and_adjoints
+from sobolev_utils.significance import Significance, analyse, tightness, values_and_adjoints
 
 MODEL = random_surrogate(widths=(4, 4))
 LOWER, UPPER = np.array([0.7, 0.9, 0.5]), np.array([1.2, 1.3, 0.6])
@@ -88,6 +88,27 @@ def test_it_bounds_the_error_of_holding_a_node_of_the_last_layer(significance):
         constant = float(significance.values[2].midpoint[node])
         error = abs(forward(arrays, x, {(2, node): constant})[-1] - y).max()
         assert 0.05 * significance.hidden[1][node] < error <= significance.hidden[1][node] / 2
+
+
+def test_tightness_compares_widths_magnitudes_and_ranks():
+    values = [box([0.0], [1.0]), box([0.0, 0.0, 0.0], [2.0, 3.0, 8.0]), box(0.0, 6.0)]
+    adjoints = [box([0.0], [1.0]), box([-1.0, 0.0, 0.0], [0.0, 2.0, 1.0]), box(1.0, 1.0)]
+    nodes = [np.zeros((2, 1)), np.array([[0.0, 0.0, 1.0], [1.0, 2.0, 3.0]]), np.array([0.0, 2.0])]
+    derivatives = [np.zeros((2, 1)), np.array([[0.5, 1.0, 0.0], [-0.25, 0.5, 0.5]]), np.array([1.0, 1.0])]
+    hidden, output = tightness(Significance(values, adjoints), nodes, derivatives)
+    assert hidden["layer"] == "1" and output["layer"] == "output"
+    assert hidden["value_ratio_median"] == pytest.approx(2) and hidden["value_ratio_max"] == pytest.approx(4)
+    assert hidden["adjoint_ratio_median"] == pytest.approx(2)
+    assert hidden["rank_correlation"] == pytest.approx(0.5)  # enclosed 2, 6, 8; sampled 0.5, 2, 1
+    assert output["value_ratio_max"] == pytest.approx(3) and np.isnan(output["rank_correlation"])
+
+
+def test_the_first_layer_is_exact_where_corners_are_sampled():
+    model = random_surrogate(activation="tanh")
+    corners = np.array(np.meshgrid(*zip(LOWER, UPPER, strict=True))).reshape(3, -1).T
+    nodes, adjoints = jax.vmap(lambda x: values_and_adjoints(model, x))(jnp.asarray(corners))
+    first = tightness(analyse(model, box(LOWER, UPPER)), nodes, adjoints)[0]
+    assert 1 - 1e-12 < first["value_ratio_median"] <= first["value_ratio_max"] < 1 + 1e-12
 
 
 def test_a_larger_box_is_more_significant(significance):
