@@ -5,7 +5,11 @@ STAMP := .venv/.lock-stamp
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 
 # The stamp holds the folder it was made in: a moved checkout, a half-made .venv and one whose Python has gone are made anew.
-SOUND := $(shell [ "`cat $(STAMP) 2>/dev/null`" = "`pwd -P`" ] && $(PY) -c "" 2>/dev/null && echo yes)
+# So is one of another version than that of a PYTHON named by the user.
+VERSION := -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null
+NAMED := $(if $(filter file,$(origin PYTHON)),$(PY),"$(PYTHON)")
+SOUND := $(shell [ "`cat $(STAMP) 2>/dev/null`" = "`pwd -P`" ] && \
+    found=`$(PY) $(VERSION)` && [ "$$found" = "`$(NAMED) $(VERSION)`" ] && echo yes)
 
 # Empty, so that a kernel chooses the backend that draws into the notebook.
 export MPLBACKEND =
@@ -27,7 +31,7 @@ seeds: $(STAMP) ## the R^2 table under ten seeds, into results/tables/r2_seeds.c
 
 test: $(STAMP) ## the tests, and the notebooks against their committed outputs
 	@results=`mktemp -d` && trap 'rm -rf "$$results"' EXIT && trap 'exit 130' HUP INT TERM && \
-	SOBOLEV_RESULTS="$$results" $(PY) -m pytest tests notebooks \
+	SOBOLEV_RESULTS="$$results" $(PY) -m pytest notebooks tests \
 	    --nbval --nbval-current-env --nbval-cell-timeout=300 \
 	    --cov=sobolev_utils --cov-report=term-missing:skip-covered --cov-fail-under=95
 

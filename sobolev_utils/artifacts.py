@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = [
     "MADE_BY",
     "ArtifactError",
-    "committed_table",
     "load",
+    "read_seeds",
     "results_folder",
     "save",
     "save_figure",
@@ -119,9 +119,9 @@ def load(results: Path, name: str, /, **expected: object) -> tuple[dict[str, np.
         raise ArtifactError(f"{path} is truncated or altered ({error}): {remedy}") from error
     if {key: _digest(array) for key, array in arrays.items()} != digests:
         raise ArtifactError(f"{path} is altered (arrays and checksums disagree): {remedy}")
-    for key, value in expected.items():
-        if key not in found or found[key] != value:
-            held = f"{key} = {found[key]!r}" if key in found else f"no parameter {key}"
+    for key, value in _flat(expected).items():
+        held = f"{key} = {_flat(found)[key]!r}" if key in _flat(found) else f"no parameter {key}"
+        if held != f"{key} = {value!r}":
             raise ArtifactError(f"{path} holds {held}, expected {key} = {value!r}: {remedy}")
     return arrays, found
 
@@ -143,15 +143,15 @@ def save_table(results: Path, name: str, frame: pd.DataFrame, formats: Sequence[
     return [write_bytes(tables / f"{name}.{kind}", data) for kind, data in rendered.items()]
 
 
-def committed_table(name: str) -> pd.DataFrame:
-    """The table `results/tables/<name>.csv` of this checkout, wherever new results go.
+def read_seeds(results: Path) -> pd.DataFrame:
+    """The table `r2_seeds` of these results, or else the one committed with this checkout.
 
-    Raises `ArtifactError` where there is none.
+    Raises `ArtifactError` where there is neither.
     """
-    path = CHECKOUT / "results" / "tables" / f"{name}.csv"
-    if not path.is_file():
-        raise ArtifactError(f"{path} is missing: bring it back with `git checkout results/tables/{path.name}`")
-    return pd.read_csv(path)
+    for folder in (Path(results), CHECKOUT / "results"):
+        if (path := folder / "tables" / "r2_seeds.csv").is_file():
+            return pd.read_csv(path)
+    raise ArtifactError(f"{path} is missing: run `make seeds`, or `git checkout results/tables/r2_seeds.csv`")
 
 
 def save_figure(results: Path, name: str, figure: "Figure") -> Path:
@@ -181,6 +181,14 @@ def _plain(parameters: Mapping[str, object]) -> dict[str, object]:
         raise TypeError(f"parameters hold {value!r}; only text, numbers, booleans, None and lists are saved")
 
     return json.loads(json.dumps(dict(parameters), allow_nan=False, default=scalar))
+
+
+def _flat(parameters: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Nested parameters by dotted names."""
+    flat = {}
+    for key, value in parameters.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
 
 
 def _digest(array: np.ndarray) -> str:

@@ -76,6 +76,8 @@ class GaussianBasket:
             )
         if not (np.isfinite(volatilities).all() and (volatilities > 0).all()):
             raise ValueError(f"volatilities must be positive, got {volatilities}")
+        if not np.isfinite(weights).all():
+            raise ValueError(f"weights must be finite, got {weights}")
         if not abs(weights.sum()) > 1e-12 * abs(weights).sum():
             raise ValueError(f"weights must not sum to zero, got {weights}")
         if not (np.allclose(np.diag(correlation), 1) and np.allclose(correlation, correlation.T)):

@@ -11,7 +11,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from sobolev_utils.intervals import Interval
-from sobolev_utils.stages import QUANTITIES, STAGES, Trained, Truth
+from sobolev_utils.problem import Truth
+from sobolev_utils.stages import QUANTITIES, STAGES, Trained
 
 __all__ = [
     "dense_and_sparse",
@@ -29,7 +30,7 @@ STAGE_NAMES = {
     "sobolev_nn": "Sobolev,\nNN targets",
     "sobolev_reference": "Sobolev,\nreference targets",
 }
-BUDGET_NAMES = {"paths_8192": "8,192 paths", "fresh_paths": "fresh paths"}
+BUDGET_NAMES = {"paths_8192": "fixed paths", "fresh_paths": "fresh paths"}
 
 
 def use_style() -> None:
@@ -111,6 +112,7 @@ def dense_and_sparse(kernels: Sequence[np.ndarray], keep: Sequence[np.ndarray]) 
     """
     figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.0), sharey=True)
     alive = [set(), set()]
+    width = max((len(kernel) for kernel in kernels), default=max(map(max, keep)) + 1)
     for layer, (kernel, rows, columns) in enumerate(zip(kernels, keep, keep[1:], strict=False), start=1):
         dense = [(row, column) for row in rows for column in columns]
         largest = np.argsort(-np.abs(kernel), axis=None, kind="stable")[: len(dense)]
@@ -121,7 +123,7 @@ def dense_and_sparse(kernels: Sequence[np.ndarray], keep: Sequence[np.ndarray]) 
             alive[side].update(end for line in lines for end in line)
     n_weights = sum(len(rows) * len(columns) for rows, columns in pairwise(keep))
     for axis, nodes, title in zip(axes, alive, ("dense: whole nodes", "sparse: largest weights"), strict=True):
-        grid = [(layer, node) for layer in range(1, len(keep) + 1) for node in range(kernels[0].shape[0])]
+        grid = [(layer, node) for layer in range(1, len(keep) + 1) for node in range(width)]
         axis.plot(*np.transpose(grid), ".", ms=1, color="0.8")
         axis.plot(*np.transpose(sorted(nodes)), ".", ms=2.5, color="k")
         axis.set(title=f"{title}\n{n_weights} weights, {len(nodes)} nodes touched", xlabel="hidden layer")

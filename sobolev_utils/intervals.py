@@ -30,7 +30,7 @@ from sobolev_utils.rounding import (
 )
 from sobolev_utils.walker import as_usual, is_array, walk
 
-__all__ = ["INTERVAL_RULES", "Interval", "bounds", "box", "enclose"]
+__all__ = ["Interval", "bounds", "box", "enclose"]
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["lower", "upper"], meta_fields=[])
@@ -112,6 +112,8 @@ def enclose(f):
     array (and for every boolean that the intervals leave open). F may be jitted and vmapped; where it is not,
     each call traces f. A function that leaves its domain in part, such as sqrt on [-1, 1], is enclosed over
     the part inside; a division by an interval that holds zero gives the whole line.
+
+    The error bounds of the elementary functions are those of XLA on the CPU (`rounding.ELEMENTARY`).
 
     Raises NotImplementedError, naming the primitive and its source line, for an operation without a rule.
     """

@@ -10,8 +10,8 @@ def _checked(truth, prediction) -> tuple[np.ndarray, np.ndarray]:
     if truth.shape != prediction.shape:
         raise ValueError(f"shapes must be equal, got truth {truth.shape} and prediction {prediction.shape}")
     for name, array in (("truth", truth), ("prediction", prediction)):
-        if array.size == 0 or not np.isfinite(array).all():
-            raise ValueError(f"{name} must be finite and not empty, got {array.size} entries")
+        if bad := np.sum(~np.isfinite(array)) or array.size == 0:
+            raise ValueError(f"{name} must be finite and not empty, got {array.size} entries, {bad:d} not finite")
     return truth, prediction
 
 

@@ -54,7 +54,9 @@ class Surrogate(nnx.Module):
         """
         statistics = [jnp.asarray(s) for s in (x.mean(), x.std(), y.mean(), y.std())]
         if not (0 < statistics[1] < jnp.inf and 0 < statistics[3] < jnp.inf):
-            raise ValueError(f"inputs and labels must vary, got deviations of {statistics[1]} and {statistics[3]}")
+            raise ValueError(
+                f"inputs and labels must be finite and vary, got deviations of {statistics[1]} and {statistics[3]}"
+            )
         for name, value in zip(NORMALISATION, statistics, strict=True):
             setattr(self, name, Normalisation(value))
         return self

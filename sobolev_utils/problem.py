@@ -19,6 +19,7 @@ from sobolev_utils.training import Draw, shuffled
 __all__ = ["BUDGETS", "Problem", "Truth", "load_problem", "save_problem"]
 
 BUDGETS = ("paths_8192", "fresh_paths")
+BASKET = ("weights", "factor", "strike", "exposure", "maturity")
 
 
 class Truth(NamedTuple):
@@ -60,31 +61,32 @@ class Problem:
         return lambda key: relabel(self.reference.sample(key, n_paths))
 
 
-def closed_form(basket: GaussianBasket, x: jax.Array) -> Truth:
-    """The test set of spots x (n, n_assets)."""
-    return Truth(x, basket.value(x), basket.delta(x), basket.gamma(x))
-
-
 def save_problem(
     results: Path, reference: LeastSquaresMonteCarlo, samples: Samples, x_test: jax.Array, parameters: Mapping
 ) -> Path:
-    """Hand on the basket, the samples and the test spots; `parameters` hold the `smoothing` of the call."""
-    basket = reference.basket
-    contract = {"strike": basket.strike, "exposure": basket.exposure, "maturity": basket.maturity}
-    arrays = {"weights": basket.weights, "factor": basket.factor, **contract, **samples._asdict(), "x_test": x_test}
-    return save(results, "problem", jax.tree.map(np.asarray, arrays), parameters=parameters)
+    """Hand on a reference model, a sample of it and the spots (n_test, n_assets) of the test set.
+
+    Raises ValueError for a model that is not an antithetic, smoothed call: no other can be told from its numbers.
+    """
+    basket, payoff = reference.basket, reference.payoff
+    if getattr(payoff, "func", None) is not smooth_call or not reference.antithetic:
+        raise ValueError(f"expected an antithetic model with payoff partial(smooth_call, width=...), got {reference}")
+    arrays = {name: getattr(basket, name) for name in BASKET}
+    arrays |= {"points": reference.points, "spread": reference.spread, "smoothing": payoff.keywords["width"]}
+    arrays |= {**samples._asdict(), "x_test": x_test}
+    return save(
+        results, "problem", {name: np.asarray(array) for name, array in arrays.items()}, parameters=parameters
+    )
 
 
 def load_problem(results: Path, **expected: object) -> Problem:
     """The problem made with the `expected` parameters. Raises `ArtifactError` as `artifacts.load` does."""
     arrays, parameters = load(results, "problem", **expected)
-    contract = {name: float(arrays[name]) for name in ("strike", "exposure", "maturity")}
-    basket = GaussianBasket(arrays["weights"], arrays["factor"], **contract)
-    reference = LeastSquaresMonteCarlo(
-        basket,
-        partial(smooth_call, width=parameters["smoothing"]),
-        points=parameters["points"],
-        spread=parameters["spread"],
-    )
+    weights, factor, *contract = (arrays[name] for name in BASKET)
+    basket = GaussianBasket(weights, factor, *map(float, contract))
+    payoff = partial(smooth_call, width=float(arrays["smoothing"]))
+    reference = LeastSquaresMonteCarlo(basket, payoff, str(arrays["points"]), spread=float(arrays["spread"]))
     samples = Samples(*(jnp.asarray(arrays[name]) for name in Samples._fields))
-    return Problem(reference, samples, closed_form(basket, jnp.asarray(arrays["x_test"])), parameters)
+    x = jnp.asarray(arrays["x_test"])
+    test = Truth(x, basket.value(x), basket.delta(x), basket.gamma(x))
+    return Problem(reference, samples, test, parameters)

@@ -14,7 +14,7 @@ from sobolev_utils.artifacts import write_bytes
 __all__ = ["write_provenance"]
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "matplotlib", "pandas", "papermill")
-UNTRACKED = ("timings.csv",)  # clock readings differ from one run to the next
+UNRECORDED = ("timings.csv",)  # clock readings differ from one run to the next
 
 
 def write_provenance(
@@ -36,7 +36,7 @@ def write_provenance(
             file.relative_to(results).as_posix(): _sha256(file.read_bytes())
             for folder in ("tables", "figures", "models")
             for file in sorted((Path(results) / folder).rglob("*"))
-            if file.is_file() and not file.name.startswith(".") and file.name not in UNTRACKED
+            if file.is_file() and not file.name.startswith(".") and file.name not in UNRECORDED
         },
     }
     return write_bytes(path, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())

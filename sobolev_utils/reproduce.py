@@ -34,6 +34,8 @@ def run_notebooks(
     """
     defaults = {path: read_parameters(path) for path in paths}
     for name, value in parameters.items():
+        if name == "results":
+            raise ReproductionError("the results folder is chosen with --results, not with -p results")
         known = sorted({key for has in defaults.values() for key in has} - {"results"})
         if name not in known:
             raise ReproductionError(f"no notebook has a parameter {name!r}; there are: {', '.join(known)}")

@@ -77,8 +77,8 @@ def tightness(analysis: Significance, nodes: Sequence[jax.Array], adjoints: Sequ
     for layer in range(1, len(nodes)):
         values, derivatives = (np.asarray(a[layer]).reshape(len(a[layer]), -1) for a in (nodes, adjoints))
         width, magnitude = np.ptp(values, axis=0), np.abs(derivatives).max(axis=0)
-        value_ratio = np.ravel(analysis.values[layer].width) / width
-        adjoint_ratio = np.ravel(analysis.adjoints[layer].magnitude) / magnitude
+        value_ratio = _ratio(analysis.values[layer].width, width)
+        adjoint_ratio = _ratio(analysis.adjoints[layer].magnitude, magnitude)
         ranks = spearmanr(np.ravel(analysis.by_layer[layer]), width * magnitude) if width.size > 1 else None
         rows.append(
             {
@@ -90,3 +90,8 @@ def tightness(analysis: Significance, nodes: Sequence[jax.Array], adjoints: Sequ
             }
         )
     return rows
+
+
+def _ratio(enclosed, sampled: np.ndarray) -> np.ndarray:
+    """Elementwise quotient; 1 for a node that never moves or is never heard."""
+    return np.divide(np.ravel(enclosed), sampled, out=np.ones_like(sampled), where=sampled > 0)

@@ -62,6 +62,8 @@ def exact_bachelier(mu: float, sigma: float, s0, times, increments) -> jax.Array
     is scaled to the variance of the integral of e^{mu (t - s)} dW_s. At mu = 0 it is S_k + sigma dW_k.
     """
     times = _checked_times(times, increments)
+    if not sigma >= 0:
+        raise ValueError(f"the volatility must not be negative, got {sigma}")
     growth = 2 * mu * np.diff(times)
     noise = sigma * np.sqrt(np.where(growth == 0, 1.0, np.expm1(growth) / np.where(growth == 0, 1.0, growth)))
 
@@ -119,7 +121,8 @@ class LeastSquaresMonteCarlo:
     p = F z' sqrt(T2 - T1), or, `antithetic`, y = (v(w'(x + p)) + v(w'(x - p))) / 2; dydx by jax.vjp for fixed p.
     The labels are never averaged prices: the regression does the averaging (Longstaff & Schwartz 2001).
 
-    payoff(s, strike) maps arrays elementwise. points: "sobol" or "pseudo_random".
+    payoff(s, strike) maps arrays elementwise. points: "sobol" or "pseudo_random". Raises ValueError for other points
+    or a spread that is not positive.
     """
 
     basket: GaussianBasket
@@ -127,6 +130,12 @@ class LeastSquaresMonteCarlo:
     points: str = "sobol"
     antithetic: bool = True
     spread: float = 1.5
+
+    def __post_init__(self):
+        if self.points not in POINTS:
+            raise ValueError(f"unknown kind of points {self.points!r}, expected one of {POINTS}")
+        if not 0 < self.spread < np.inf:
+            raise ValueError(f"the spread must be positive, got {self.spread}")
 
     def sample(self, key: jax.Array, n: int) -> Samples:
         """n samples from `key`; shapes as in `Samples`. Traceable. Raises ValueError as `normal_points` does."""

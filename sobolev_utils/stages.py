@@ -17,7 +17,7 @@ __all__ = ["PUBLISHED", "QUANTITIES", "STAGES", "Trained", "collect_r2", "evalua
 STAGES = ("oversized", "pruned", "sobolev_nn", "sobolev_reference")
 QUANTITIES = ("values", "deltas", "gammas")
 
-# R^2 of one run each, Kichler et al. 2024, table 1; 7 assets.
+# R^2 of one run each, as published by Kichler et al. 2024; 7 assets.
 PUBLISHED = {
     "oversized": (0.999545, 0.998700, 0.997033),
     "pruned": (0.999296, 0.996718, 0.902470),
@@ -66,9 +66,13 @@ def load_stage(results: Path, name: str, /, **expected: object) -> tuple[dict[st
 def collect_r2(results: Path, seed: int) -> pd.DataFrame:
     """The R^2 of every budget, stage and quantity: columns budget, stage, quantity, r2, r2_paper, parameters, seed.
 
-    Raises `ArtifactError` where a stage has not been run, or with another seed.
+    Raises `ArtifactError` where a stage has not been run, or with another seed, or on other results of the stages
+    before it than those that are there.
     """
-    loaded = {stage: load_stage(results, stage, seed=seed)[0] for stage in STAGES}
+    loaded, upstream = {}, {}
+    for stage, before in zip(STAGES, (None, "oversized", "pruned", "pruned"), strict=True):
+        chain = {before: upstream[before]} if before else {}
+        loaded[stage], upstream[stage] = load_stage(results, stage, seed=seed, **chain)
     rows = [
         (budget, stage, quantity, score, published, loaded[stage][budget].model.n_parameters, seed)
         for budget in BUDGETS

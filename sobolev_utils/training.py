@@ -15,7 +15,7 @@ from sobolev_utils.losses import Loss
 from sobolev_utils.network import Surrogate
 from sobolev_utils.simulation import Samples
 
-__all__ = ["fit", "shuffled"]
+__all__ = ["Draw", "fit", "shuffled"]
 
 Draw = Callable[[jax.Array], Samples]
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from sobolev_utils import artifacts
 from sobolev_utils.artifacts import (
     ArtifactError,
-    committed_table,
     load,
+    read_seeds,
     results_folder,
     save,
     save_figure,
@@ -188,12 +188,15 @@ class TestSaveTable:
         (path,) = save_table(tmp_path, "r2", pd.DataFrame({"r2": ["0.9999990"]}), formats=("md",))
         assert path.read_text().splitlines()[-1].strip("| ") == "0.9999990"
 
-    def test_a_committed_table_is_read_from_the_checkout(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(artifacts, "CHECKOUT", tmp_path)
-        with pytest.raises(ArtifactError, match=r"r2\.csv is missing: bring it back with `git checkout"):
-            committed_table("r2")
-        save_table(tmp_path / "results", "r2", self.FRAME)
-        pd.testing.assert_frame_equal(committed_table("r2"), self.FRAME)
+    def test_the_seeds_are_those_of_the_results_or_else_the_committed_ones(self, tmp_path, monkeypatch):
+        own, checkout = tmp_path / "own", tmp_path / "checkout"
+        monkeypatch.setattr(artifacts, "CHECKOUT", checkout)
+        with pytest.raises(ArtifactError, match=r"r2_seeds\.csv is missing: run `make seeds`, or `git checkout"):
+            read_seeds(own)
+        save_table(checkout / "results", "r2_seeds", self.FRAME)
+        pd.testing.assert_frame_equal(read_seeds(own), self.FRAME)
+        save_table(own, "r2_seeds", self.FRAME[:1])
+        pd.testing.assert_frame_equal(read_seeds(own), self.FRAME[:1])
 
     def test_rejects_another_format_before_writing(self, tmp_path):
         with pytest.raises(ValueError, match=r"\['xlsx'\] received"):

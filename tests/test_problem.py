@@ -1,5 +1,6 @@
 """The problem comes back as it was saved, its sources give what their budget says, and others are refused."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 
 from sobolev_utils.artifacts import ArtifactError
 from sobolev_utils.basket import GaussianBasket
-from sobolev_utils.payoffs import smooth_call
+from sobolev_utils.payoffs import digital, smooth_call
 from sobolev_utils.problem import load_problem, save_problem
 from sobolev_utils.simulation import LeastSquaresMonteCarlo
 
@@ -36,6 +37,13 @@ def test_comes_back_as_it_was_saved(saved):
         np.testing.assert_array_equal(kept, again)
     assert problem.test.x.shape == (5, 3)
     np.testing.assert_array_equal(problem.test.delta, problem.basket.delta(problem.test.x))
+
+
+def test_only_a_smoothed_call_can_be_handed_on(saved):
+    reference = load_problem(saved[0]).reference
+    for other in ({"antithetic": False}, {"payoff": digital}):
+        with pytest.raises(ValueError, match=r"expected an antithetic model with payoff partial\(smooth_call"):
+            save_problem(saved[0], replace(reference, **other), saved[1], jnp.ones((1, 3)), PARAMETERS)
 
 
 def test_belongs_to_a_seed(saved):

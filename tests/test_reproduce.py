@@ -224,7 +224,9 @@ class TestSeeds:
             trained = Trained(
                 Surrogate(7, [3, 3], rngs=nnx.Rngs(0)), np.ones(5), np.full(3, parameters["seed"] / 100)
             )
-            save_stage(results, names[path.stem], dict.fromkeys(BUDGETS, trained), parameters)
+            chain = {"oversized": {}, "pruned": {"oversized": parameters}}
+            made_by = parameters | chain.get(names[path.stem], {"pruned": parameters | chain["pruned"]})
+            save_stage(results, names[path.stem], dict.fromkeys(BUDGETS, trained), made_by)
 
         monkeypatch.setattr(reproduce, "run_notebook", save)
         return notebooks

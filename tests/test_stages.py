@@ -1,5 +1,7 @@
 """Stages come back as they were saved; the table has a row for each of their scores."""
 
+import re
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,16 +18,19 @@ def trained(score):
 
 
 def save_all(folder, seed=7):
+    parameters = {"oversized": {"seed": seed, "width": 4}}
+    parameters["pruned"] = {"seed": seed, "oversized": parameters["oversized"]}
+    parameters["sobolev_nn"] = parameters["sobolev_reference"] = {"seed": seed, "pruned": parameters["pruned"]}
     for number, stage in enumerate(STAGES):
         scores = dict(zip(BUDGETS, (0.9, 0.95), strict=True))
-        save_stage(folder, stage, {b: trained(s - number / 100) for b, s in scores.items()}, {"seed": seed})
+        save_stage(folder, stage, {b: trained(s - number / 100) for b, s in scores.items()}, parameters[stage])
 
 
 def test_a_stage_comes_back_as_it_was_saved(tmp_path):
     save_all(tmp_path)
     loaded, parameters = load_stage(tmp_path, "pruned", seed=7)
     x = jnp.linspace(-1, 1, 9).reshape(3, 3)
-    assert parameters == {"seed": 7} and list(loaded) == list(BUDGETS)
+    assert parameters["seed"] == 7 and list(loaded) == list(BUDGETS)
     for budget, score in zip(BUDGETS, (0.89, 0.94), strict=True):
         np.testing.assert_array_equal(loaded[budget].model(x), trained(0).model(x))
         np.testing.assert_array_equal(loaded[budget].history, [3, 2, 1])
@@ -54,6 +59,14 @@ def test_the_table_refuses_another_seed(tmp_path):
     save_all(tmp_path)
     with pytest.raises(ArtifactError, match="holds seed = 7, expected seed = 42: run notebooks/02_oversized_model"):
         collect_r2(tmp_path, 42)
+
+
+def test_the_table_refuses_stages_that_do_not_belong_together(tmp_path):
+    save_all(tmp_path)
+    save_stage(tmp_path, "oversized", dict.fromkeys(BUDGETS, trained(0.9)), {"seed": 7, "width": 8})
+    message = "pruned.npz holds oversized.width = 4, expected oversized.width = 8: run notebooks/03_iasa_pruning"
+    with pytest.raises(ArtifactError, match=re.escape(message)):
+        collect_r2(tmp_path, 7)
 
 
 def test_a_surrogate_scores_one_on_its_own_values_and_less_on_others():
