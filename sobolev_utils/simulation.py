@@ -122,7 +122,7 @@ class LeastSquaresMonteCarlo:
     The labels are never averaged prices: the regression does the averaging (Longstaff & Schwartz 2001).
 
     payoff(s, strike) maps arrays elementwise. points: "sobol" or "pseudo_random". Raises ValueError for other points
-    or a spread that is not positive.
+    or a negative spread.
     """
 
     basket: GaussianBasket
@@ -134,8 +134,8 @@ class LeastSquaresMonteCarlo:
     def __post_init__(self):
         if self.points not in POINTS:
             raise ValueError(f"unknown kind of points {self.points!r}, expected one of {POINTS}")
-        if not 0 < self.spread < np.inf:
-            raise ValueError(f"the spread must be positive, got {self.spread}")
+        if not 0 <= self.spread < np.inf:
+            raise ValueError(f"the spread must be finite and not negative, got {self.spread}")
 
     def sample(self, key: jax.Array, n: int) -> Samples:
         """n samples from `key`; shapes as in `Samples`. Traceable. Raises ValueError as `normal_points` does."""

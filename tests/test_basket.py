@@ -154,6 +154,7 @@ class TestRefusals:
             ([1, 2, 3], CORRELATION, -VOLATILITIES, "volatilities must be positive"),
             ([1, 2, 3], CORRELATION, [0.1, 0.2, 0], "volatilities must be positive"),
             ([1, 2, 3], CORRELATION, [0.1, 0.2, np.nan], "volatilities must be positive"),
+            ([1, 2, np.nan], CORRELATION, VOLATILITIES, "weights must be finite"),
             ([1, 2, -3], CORRELATION, VOLATILITIES, "must not sum to zero"),
             ([0.1, 0.2, -0.3], CORRELATION, VOLATILITIES, "must not sum to zero"),
             ([0, 0, 0], CORRELATION, VOLATILITIES, "must not sum to zero"),

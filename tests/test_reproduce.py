@@ -307,6 +307,12 @@ def test_the_module_has_a_command_line():
     assert Path(reproduce.NOTEBOOKS).name == "notebooks"
 
 
+def test_the_results_folder_is_no_parameter(notebooks, results, capfd):
+    write_notebook(notebooks, "01_a", "1")
+    assert main(["-p", "results", "x", "--results", str(results)], notebooks=notebooks) == 1
+    assert "chosen with --results" in capfd.readouterr().err
+
+
 class TestKeepOutputs:
     def test_puts_outputs_and_counts_into_the_notebook_and_nothing_else(self, notebooks, results):
         path = write_notebook(notebooks, "01_a", "for i in range(3):\n    print(i, end='\\r')\nprint('done', seed)")

@@ -265,8 +265,18 @@ class TestLeastSquaresMonteCarlo:
         for compiled, eager in zip(compiled_samples(model, 256), model.sample(KEY, 256), strict=True):
             np.testing.assert_allclose(compiled, eager, rtol=1e-12, atol=1e-15)
 
+    @pytest.mark.parametrize("spread", [-1, np.nan, np.inf])
+    def test_a_spread_that_makes_no_sense_is_refused(self, spread):
+        with pytest.raises(ValueError, match=f"finite and not negative, got {spread}"):
+            LeastSquaresMonteCarlo(self.basket, call, spread=spread)
+
     def test_bad_points_are_refused(self):
         with pytest.raises(ValueError, match="unknown kind of points 'grid'"):
-            LeastSquaresMonteCarlo(self.basket, call, "grid").sample(KEY, 8)
+            LeastSquaresMonteCarlo(self.basket, call, "grid")
         with pytest.raises(ValueError, match="at least one point"):
             LeastSquaresMonteCarlo(self.basket, call).sample(KEY, 0)
+
+
+def test_a_negative_volatility_is_refused():
+    with pytest.raises(ValueError, match=r"volatility must not be negative, got -0\.2"):
+        exact_bachelier(MU, -0.2, S0, TIMES, increments_of(TIMES, 3))
