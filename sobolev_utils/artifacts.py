@@ -119,9 +119,10 @@ def load(results: Path, name: str, /, **expected: object) -> tuple[dict[str, np.
         raise ArtifactError(f"{path} is truncated or altered ({error}): {remedy}") from error
     if {key: _digest(array) for key, array in arrays.items()} != digests:
         raise ArtifactError(f"{path} is altered (arrays and checksums disagree): {remedy}")
+    flat = _flat(found)
     for key, value in _flat(expected).items():
-        held = f"{key} = {_flat(found)[key]!r}" if key in _flat(found) else f"no parameter {key}"
-        if held != f"{key} = {value!r}":
+        if key not in flat or flat[key] != value:
+            held = f"{key} = {flat[key]!r}" if key in flat else f"no parameter {key}"
             raise ArtifactError(f"{path} holds {held}, expected {key} = {value!r}: {remedy}")
     return arrays, found
 
