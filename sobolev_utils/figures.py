@@ -137,7 +137,7 @@ def seed_spread(table: pd.DataFrame, published: Mapping[str, Sequence[float]]) -
 
     table: columns budget, stage, quantity, seed, r2.
     """
-    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.9), sharey=True)
+    figure, axes = plt.subplots(1, 3, figsize=(7.2, 3.8), sharey=True)
     for index, (axis, quantity) in enumerate(zip(axes, QUANTITIES, strict=True)):
         for position, stage in enumerate(STAGES):
             for shift, (budget, name) in zip((-0.15, 0.15), BUDGET_NAMES.items(), strict=True):

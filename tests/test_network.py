@@ -89,8 +89,8 @@ def test_normalise_takes_the_statistics_and_conjugates_the_network():
 @pytest.mark.parametrize(
     "x, y, message",
     [
-        (np.ones((6, 3)), X[:, 0], "must vary, got deviations of 0.0 and"),
-        (X, np.zeros(6), "must vary, got deviations of .* and 0.0"),
+        (np.ones((6, 3)), X[:, 0], "finite and vary, got deviations of 0.0 and"),
+        (X, np.zeros(6), "finite and vary, got deviations of .* and 0.0"),
         (X, np.full(6, np.nan), "and nan"),
     ],
 )
