@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def seconds(function, *args):
 
 
 def loop_of_batches(model, samples):
-    """The same training as usually written: per-sample losses, one call of a compiled step for each batch."""
+    """The same training as usually written: per-sample losses, a call of a compiled step for each batch."""
     graph, parameters, constants = nnx.split(model, nnx.Param, ...)
     optimiser = optax.adamw(optax.cosine_decay_schedule(1e-3, EPOCHS * PATHS // BATCH), weight_decay=0.0)
 
@@ -102,14 +103,14 @@ def measured(task):
     elapsed, against, ratio, note = task()
     usage = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     kilobytes = max(usage) / (1024 if sys.platform == "darwin" else 1)
-    return task.__name__, round(elapsed, 4), round(kilobytes / 1024), against, ratio and round(ratio, 2), note
+    return task.__name__, float(f"{elapsed:.3g}"), round(kilobytes / 1024), against, ratio and round(ratio, 2), note
 
 
 if __name__ == "__main__":
     rows = []
     for task in (train_oversized, iasa_intervals, reproduce):
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            rows.append(pool.apply(measured, (task,)))
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            rows.append(pool.submit(measured, task).result())
         print(*rows[-1], sep=", ", flush=True)
     table = pd.DataFrame(rows, columns=["task", "seconds", "peak_mb", "against", "ratio", "note"])
     print(*save_table(Path(results_folder()), "timings", table, formats=("csv",)))
