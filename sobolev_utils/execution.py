@@ -4,12 +4,12 @@ import ast
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import nbformat
 import papermill
+from jupyter_client.manager import AsyncKernelManager
 
 from sobolev_utils.artifacts import write_bytes
 
@@ -38,22 +38,47 @@ def read_parameters(path: Path) -> dict[str, object]:
     return parameters
 
 
-def run_notebook(path: Path, results: Path, parameters: Mapping[str, object]) -> Path:
+def run_notebook(
+    path: Path,
+    results: Path,
+    parameters: Mapping[str, object],
+    *,
+    hold: Callable[[Callable[[], None]], None] = lambda kill: None,
+) -> Path:
     """Execute a notebook in its own folder; return the executed copy, `<results>/notebooks/<stem>.ipynb`.
 
-    Prints one line: the stem, a dot as each code cell starts, the time. The kernel is gone on return. Raises
+    Prints one line at its end: the stem, a dot for each code cell, the time. The kernel is gone on return. Raises
     `ReproductionError` unless every code cell ran, without an error, in a kernel that lived to the end.
+
+    The imports, cells before the one tagged `parameters`, run at once. Before each of the others `hold(kill)` is
+    called: it may wait, or raise to end the run, or keep `kill`, with which another thread can end it.
     """
     copy = results / "notebooks" / path.name
     copy.unlink(missing_ok=True)
     start, started, ended = time.monotonic(), [], ""
+    importing, waited, kill = bool(read_parameters(path)), 0.0, None
 
     def tick(cell: nbformat.NotebookNode, **_: object) -> None:
+        nonlocal importing, waited
+        importing = importing and "parameters" not in cell.metadata.get("tags", [])
+        if not importing:
+            before = time.monotonic()
+            hold(kill)
+            waited += time.monotonic() - before
         started.append(cell)
-        print(".", end="", flush=True)
 
-    print(f"{path.stem:<32}", end="", flush=True)
-    with tempfile.TemporaryDirectory() as scratch, _kernel_environment(results):
+    class Kernel(AsyncKernelManager):
+        """A kernel that writes to `results`, and has no MPLBACKEND, so that figures enter the notebook."""
+
+        async def start_kernel(self, **options: object) -> None:
+            nonlocal kill
+            # Sockets that are files of its own: a free port may be taken by another kernel before this one is up
+            self.transport, self.ip = "ipc", str(Path(scratch) / "kernel")
+            environment = os.environ | {"SOBOLEV_RESULTS": str(results), "MPLBACKEND": ""}
+            await super().start_kernel(**options, cwd=str(path.parent), env=environment)
+            kill = self.provisioner.process.kill
+
+    with tempfile.TemporaryDirectory() as scratch:
         draft = Path(scratch) / "draft.ipynb"
         try:
             papermill.execute_notebook(
@@ -63,21 +88,23 @@ def run_notebook(path: Path, results: Path, parameters: Mapping[str, object]) ->
                 kernel_name="python3",
                 language="python",
                 progress_bar=False,
-                cwd=path.parent,
                 on_cell_execute=tick,
                 coalesce_streams=True,  # of a progress bar, the last state
+                kernel_manager_class=Kernel,  # not papermill's `cwd`, which moves the whole process
+                shutdown_kernel="immediate",  # all is on the disk by then, and leaving in good order takes a second
                 extra_arguments=["--log-level=CRITICAL"],  # what a kernel logs, the executed copy holds too
             )
         except Exception as error:
             ended = f"{type(error).__name__}: {error}"
         finally:
-            print(f" {time.monotonic() - start:.1f} s", flush=True)
             if draft.exists():
                 write_bytes(copy, draft.read_bytes())
     if not copy.exists():
         raise ReproductionError(f"{path.stem} did not start: {' '.join(ended.split())}")
     if fault := _first_fault(copy, len(started), ended):
         raise ReproductionError(f"{path.stem}, {' '.join(fault.split())}; the executed copy is {copy}")
+    line = f"{path.stem:<32}{'.' * len(started)} {time.monotonic() - start - waited:.1f} s\n"
+    print(line, end="", flush=True)  # in one piece, also among threads
     return copy
 
 
@@ -102,18 +129,3 @@ def _first_fault(copy: Path, started: int, ended: str) -> str:
             first_line = cell.source.strip().partition("\n")[0] or "(empty)"
             return f"In [{number}] `{first_line}`: {(errors or [ended or 'did not run'])[0]}"
     return ended
-
-
-@contextmanager
-def _kernel_environment(results: Path) -> Iterator[None]:
-    """What kernels inherit: the folder to write to, and no MPLBACKEND, so that figures enter the notebook."""
-    before = {name: os.environ.get(name) for name in ("SOBOLEV_RESULTS", "MPLBACKEND")}
-    os.environ.update(SOBOLEV_RESULTS=str(results), MPLBACKEND="")
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

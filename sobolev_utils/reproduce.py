@@ -1,4 +1,4 @@
-"""The whole paper without a screen: the notebooks in order, stopping at the first fault, then the provenance.
+"""The whole paper without a screen: each notebook as soon as its data are there, then the provenance.
 
 python -m sobolev_utils.reproduce [STEM ...] [-p NAME VALUE]... [--results FOLDER] [--seeds N]
     [--keep-outputs]
@@ -7,30 +7,38 @@ python -m sobolev_utils.reproduce [STEM ...] [-p NAME VALUE]... [--results FOLDE
 import argparse
 import ast
 import logging
+import os
+import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
+import nbformat
 import pandas as pd
+from jupyter_core.utils import ensure_event_loop
 
 from sobolev_utils.artifacts import MADE_BY, ArtifactError, results_folder, save_table
 from sobolev_utils.execution import ReproductionError, keep_outputs, read_parameters, run_notebook
 from sobolev_utils.provenance import write_provenance
-from sobolev_utils.stages import collect_r2
 
 __all__ = ["main", "run_notebooks", "run_seeds"]
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 FIRST_SEED = 42
+AT_ONCE = min(3, os.cpu_count() or 1)  # notebooks; one that waits holds 0.3 GB
 
 
 def run_notebooks(
     paths: Sequence[Path], results: Path, parameters: Mapping[str, object]
 ) -> dict[str, dict[str, object]]:
-    """Run `paths` in order, each with those of `parameters` that it has; return what each ran with, by stem.
+    """Run `paths`, each with those of `parameters` that it has; return what each ran with, by stem.
 
-    Raises `ReproductionError`, before any work, for a parameter that no notebook has or has in another type.
+    What they hand on is removed first: a notebook that does not wait for its data must not find those of an earlier
+    run. Raises `ReproductionError` where one fails, and, before any work, for a parameter that no notebook has or has
+    in another type.
     """
     defaults = {path: read_parameters(path) for path in paths}
     for name, value in parameters.items():
@@ -41,12 +49,60 @@ def run_notebooks(
             raise ReproductionError(f"no notebook has a parameter {name!r}; there are: {', '.join(known)}")
         for path, has in defaults.items():
             _check_type(path.stem, name, value, has.get(name))
-    as_run = {}
-    for path, has in defaults.items():
-        given = {name: value for name, value in parameters.items() if name in has}
-        run_notebook(path, results, given)
-        as_run[path.stem] = {name: value for name, value in {**has, **given}.items() if name != "results"}
-    return as_run
+    given = {path: {name: parameters[name] for name in parameters if name in has} for path, has in defaults.items()}
+    for name, stem in MADE_BY.items():
+        if stem in {path.stem for path in paths}:
+            (results / "data" / f"{name}.npz").unlink(missing_ok=True)
+    _run_together(given, results)
+    as_run = {path.stem: has | given[path] for path, has in defaults.items()}
+    return {stem: {name: value for name, value in has.items() if name != "results"} for stem, has in as_run.items()}
+
+
+def _run_together(given: Mapping[Path, Mapping[str, object]], results: Path) -> None:
+    """Start notebooks in order, `AT_ONCE` at a time; after its imports each waits until its `makers` are done.
+
+    Raises what the first to fail raises, or KeyboardInterrupt, when all others have been stopped.
+    """
+    runs, kills, stopped = {}, set(), threading.Event()
+
+    def run(path: Path, needed: Sequence[Future]) -> None:
+        def hold(kill: Callable[[], None]) -> None:
+            for maker in needed:
+                maker.result()
+            kills.add(kill)
+            if stopped.is_set():
+                raise ReproductionError("stopped")
+
+        try:
+            run_notebook(path, results, given[path], hold=hold)
+        finally:
+            ensure_event_loop().close()  # of this thread, which papermill leaves open
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        try:
+            for path in given:
+                runs[path.stem] = pool.submit(run, path, [runs[stem] for stem in makers(path, list(runs))])
+            done = wait(runs.values(), return_when=FIRST_EXCEPTION).done
+            for future in runs.values():
+                if future in done:
+                    future.result()
+        except BaseException:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            for kill in tuple(kills):
+                kill()
+            raise
+
+
+def makers(path: Path, before: Sequence[str]) -> list[str]:
+    """Those notebooks of `before` that make the `data/<name>.npz` which the head of `path` **Reads**.
+
+    All of them where it names nothing, or anything else: then nobody knows what it needs.
+    """
+    head = "".join(cell.source for cell in nbformat.read(path, as_version=4).cells[:1])
+    named = re.findall("`(.*?)`", head.partition("**Reads**")[2].partition("**Writes**")[0])
+    stems = [MADE_BY.get(name.removeprefix("data/").removesuffix(".npz")) for name in named]
+    return [stem for stem in before if stem in stems or not stems or None in stems]
 
 
 def run_seeds(notebooks: Sequence[Path], results: Path, parameters: Mapping[str, object], seeds: int) -> Path:
@@ -55,12 +111,14 @@ def run_seeds(notebooks: Sequence[Path], results: Path, parameters: Mapping[str,
     A seed has a results folder of its own, `<results>/data/seed_<seed>`: removed when its R^2 is collected,
     left where a notebook fails.
     """
-    makers = [path for path in notebooks if path.stem in MADE_BY.values()]
+    from sobolev_utils.stages import collect_r2  # brings JAX: a second that `main` can do without
+
+    chosen = [path for path in notebooks if path.stem in MADE_BY.values()]
     frames = []
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         folder = results / "data" / f"seed_{seed}"
         shutil.rmtree(folder, ignore_errors=True)
-        run_notebooks(makers, folder, {**parameters, "seed": seed})
+        run_notebooks(chosen, folder, {**parameters, "seed": seed})
         frames.append(collect_r2(folder, seed))
         shutil.rmtree(folder)
         print(f"seed {seed} done, {len(frames)} of {seeds}", flush=True)

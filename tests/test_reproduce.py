@@ -1,10 +1,12 @@
 """The driver stops at every kind of fault with one line, and what it leaves behind is the same every time."""
 
+import ast
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from sobolev_utils.execution import ReproductionError, read_parameters, run_note
 from sobolev_utils.network import Surrogate
 from sobolev_utils.problem import BUDGETS
 from sobolev_utils.reproduce import main
-from sobolev_utils.stages import Trained, save_stage
+from sobolev_utils.stages import STAGES, Trained, save_stage
 
 PARAMETERS = 'results: str = ""  # folder, if not the usual one\nseed: int = 42  # seed = 42 in the paper'
 REPORT = """from pathlib import Path
@@ -31,9 +33,12 @@ written = (folder / "seen.csv").write_text(f"{Path.cwd().name},{seed!r}")
 written = (folder / "timings.csv").write_text(str(os.getpid()))"""
 
 
-def write_notebook(folder, stem, *sources, parameters=PARAMETERS):
-    """A notebook of a title, a parameters cell unless it is empty, and one cell for each source."""
-    cells = [new_markdown_cell("# Title")]
+READS_ONE = "# Title\n**Reads** `data/problem.npz`. **Writes** `nothing`"
+
+
+def write_notebook(folder, stem, *sources, parameters=PARAMETERS, head="# Title"):
+    """A notebook of a head, a parameters cell unless it is empty, and one cell for each source."""
+    cells = [new_markdown_cell(head)]
     if parameters:
         cells.append(new_code_cell(parameters, metadata={"tags": ["parameters"]}))
     cells += [new_code_cell(source) for source in sources]
@@ -111,8 +116,7 @@ def test_every_fault_is_one_line_that_says_where(notebooks, results, capfd, sour
     assert main(["--results", str(results), "-p", "seed", "7"], notebooks=notebooks) == 1
     out, err = capfd.readouterr()
     copy = results / "notebooks" / "01_first.ipynb"
-    assert err == f"reproduce: 01_first, {fault}; the executed copy is {copy}\n"
-    assert len(out.splitlines()) == 1
+    assert (out, err) == ("", f"reproduce: 01_first, {fault}; the executed copy is {copy}\n")
     assert nbformat.read(copy, as_version=4).cells
     assert not (results / "provenance.json").exists()
 
@@ -167,21 +171,21 @@ def test_a_file_that_is_no_notebook_is_a_fault(tmp_path):
 
 
 def test_each_notebook_gets_the_parameters_it_has(notebooks, results, monkeypatch):
-    calls = []
-    monkeypatch.setattr(reproduce, "run_notebook", lambda path, _, given: calls.append((path.stem, given)))
+    calls = {}
+    monkeypatch.setattr(reproduce, "run_notebook", lambda path, _, given, hold: calls.update({path.stem: given}))
     write_notebook(notebooks, "01_first")
     write_notebook(
         notebooks, "02_second", parameters="rate: float = 1e-3\npoints: str = 'sobol'\ntight: bool = False"
     )
     command = "-p rate 1 -p points pseudo -p tight true -p seed 7".split()
     assert main([*command, "--results", str(results)], notebooks=notebooks) == 0
-    assert calls == [("01_first", {"seed": 7}), ("02_second", {"rate": 1, "points": "pseudo", "tight": True})]
+    assert calls == {"01_first": {"seed": 7}, "02_second": {"rate": 1, "points": "pseudo", "tight": True}}
     record = json.loads((results / "provenance.json").read_text())
     assert record["parameters"]["02_second"] == {"rate": 1, "points": "pseudo", "tight": True}
 
 
 def test_a_partial_run_keeps_what_is_recorded_of_the_others(notebooks, results, monkeypatch):
-    monkeypatch.setattr(reproduce, "run_notebook", lambda *_: None)
+    monkeypatch.setattr(reproduce, "run_notebook", lambda *_, **__: None)
     write_notebook(notebooks, "01_first")
     write_notebook(notebooks, "02_second")
     main(["--results", str(results)], notebooks=notebooks)
@@ -220,7 +224,8 @@ class TestSeeds:
         write_notebook(notebooks, "06_results")
         names = {stem: name for name, stem in artifacts.MADE_BY.items()}
 
-        def save(path, results, parameters):
+        def save(path, results, parameters, hold):
+            hold(lambda: None)
             trained = Trained(
                 Surrogate(7, [3, 3], rngs=nnx.Rngs(0)), np.ones(5), np.full(3, parameters["seed"] / 100)
             )
@@ -244,10 +249,10 @@ class TestSeeds:
     def test_writes_no_table_when_one_seed_fails(self, makers, results, monkeypatch, capfd):
         save = reproduce.run_notebook
 
-        def fail_at_43(path, folder, parameters):
+        def fail_at_43(path, folder, parameters, hold):
             if parameters["seed"] == 43 and path.stem.startswith("03"):
                 raise ReproductionError(f"03 failed in {folder}")
-            save(path, folder, parameters)
+            save(path, folder, parameters, hold)
 
         monkeypatch.setattr(reproduce, "run_notebook", fail_at_43)
         assert main(["--seeds", "3", "--results", str(results)], notebooks=makers) == 1
@@ -264,24 +269,144 @@ class TestSeeds:
         assert "--seeds" in capfd.readouterr().err
 
 
-def test_an_interrupt_ends_the_kernel_and_is_one_line(notebooks, results):
-    slow = "import os, pathlib, time\npathlib.Path('pid').write_text(str(os.getpid()))\ntime.sleep(60)"
-    write_notebook(notebooks, "01_first", slow, parameters="")
-    program = (
-        "import signal, sys, pathlib; from sobolev_utils.reproduce import main\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"sys.exit(main(['--results', {str(results)!r}], notebooks=pathlib.Path({str(notebooks)!r})))"
-    )
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-c", program], **pipes) as driver:
-        pid = notebooks / "pid"
-        while not (pid.exists() and pid.read_text()):
-            assert driver.poll() is None
-            time.sleep(0.05)
-        driver.send_signal(signal.SIGINT)
-        err = driver.communicate(timeout=30)[1]
-    assert (driver.returncode, err) == (130, "reproduce: interrupted\n")
-    assert not is_running(int(pid.read_text()))
+MEET = """import os, pathlib, time
+me = {!r}
+pathlib.Path(me).write_text(str(os.getpid()))
+while not all(path.exists() and path.read_text() for path in map(pathlib.Path, {!r})):
+    time.sleep(0.05)"""
+
+
+def meet(me, *others):
+    """A cell that leaves its kernel's number in a file, and ends when it sees those of others."""
+    return MEET.format(me, others)
+
+
+def insert_imports(path, source):
+    """A cell before that of the parameters."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.insert(1, new_code_cell(source))
+    nbformat.write(notebook, path)
+
+
+class TestAtOnce:
+    @pytest.fixture(autouse=True)
+    def two(self, monkeypatch):
+        monkeypatch.setattr(reproduce, "AT_ONCE", 2)
+
+    def test_notebooks_that_do_not_need_each_other_run_together_in_the_right_place(self, notebooks, results, capfd):
+        before = os.getcwd()
+        for me, other in ("ab", "ba"):
+            checks = [meet(me, other), "from os import environ; environ['SOBOLEV_RESULTS'], environ['MPLBACKEND']"]
+            write_notebook(notebooks, f"01_{me}", *checks, head=READS_ONE)
+        assert main(["--results", str(results)], notebooks=notebooks) == 0
+        out, err = capfd.readouterr()
+        assert (sorted(line.split()[0] for line in out.splitlines()[:-1]), err) == (["01_a", "01_b"], "")
+        assert os.getcwd() == before
+        for me in "ab":
+            last = nbformat.read(results / "notebooks" / f"01_{me}.ipynb", as_version=4).cells[-1]
+            assert str(results) in last.outputs[0].data["text/plain"]
+            assert not is_running(int((notebooks / me).read_text()))
+
+    def test_only_the_imports_of_a_notebook_run_before_its_turn(self, notebooks, results):
+        write_notebook(notebooks, "01_a", meet("a", "imported"), "import time; time.sleep(0.5)", "open('done', 'x')")
+        path = write_notebook(notebooks, "02_b", "import pathlib; assert pathlib.Path('done').exists()")
+        insert_imports(path, "import pathlib; pathlib.Path('imported').write_text('yes')")
+        assert main(["--results", str(results)], notebooks=notebooks) == 0
+
+    def test_nothing_follows_the_imports_after_a_fault(self, notebooks, results):
+        write_notebook(notebooks, "01_a", "1 / 0", head=READS_ONE)
+        path = write_notebook(notebooks, "02_b", "open('b', 'x')", head=READS_ONE)
+        insert_imports(path, "import time; time.sleep(3)")
+        assert main(["--results", str(results)], notebooks=notebooks) == 1
+        assert not (notebooks / "b").exists()
+
+    def test_a_fault_ends_the_others(self, notebooks, results, capfd):
+        write_notebook(notebooks, "01_a", meet("a", "b"), "import time; time.sleep(60)", head=READS_ONE)
+        write_notebook(notebooks, "02_b", meet("b", "a"), "1 / 0", head=READS_ONE)
+        write_notebook(notebooks, "03_c", "open('c', 'x')")
+        start = time.monotonic()
+        assert main(["--results", str(results)], notebooks=notebooks) == 1
+        assert time.monotonic() - start < 30
+        out, err = capfd.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert err.startswith("reproduce: 02_b, In [3] `1 / 0`: ZeroDivisionError")
+        assert not (notebooks / "c").exists() and not (results / "provenance.json").exists()
+        assert not any(is_running(int((notebooks / me).read_text())) for me in "ab")
+
+    def test_an_interrupt_ends_the_kernels_and_is_one_line(self, notebooks, results):
+        for me in "ab":
+            write_notebook(notebooks, f"01_{me}", meet(me, "never"), parameters="", head=READS_ONE)
+        program = (
+            "import signal, sys, pathlib; from sobolev_utils import reproduce\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler); reproduce.AT_ONCE = 2\n"
+            f"sys.exit(reproduce.main(['--results', {str(results)!r}], notebooks=pathlib.Path({str(notebooks)!r})))"
+        )
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen([sys.executable, "-c", program], **pipes) as driver:
+            pids = [notebooks / me for me in "ab"]
+            while not all(pid.exists() and pid.read_text() for pid in pids):
+                assert driver.poll() is None
+                time.sleep(0.05)
+            driver.send_signal(signal.SIGINT)
+            err = driver.communicate(timeout=30)[1]
+        assert (driver.returncode, err) == (130, "reproduce: interrupted\n")
+        assert not any(is_running(int(pid.read_text())) for pid in pids)
+
+    def test_old_data_are_not_mistaken_for_new_ones(self, notebooks, results, monkeypatch):
+        (results / "data").mkdir(parents=True)
+        for name in ("problem", "oversized"):
+            (results / "data" / f"{name}.npz").touch()
+        write_notebook(notebooks, artifacts.MADE_BY["oversized"])
+        found = []
+        monkeypatch.setattr(reproduce, "run_notebook", lambda *_, **__: found.extend((results / "data").iterdir()))
+        assert main(["--results", str(results)], notebooks=notebooks) == 0
+        assert [path.name for path in found] == ["problem.npz"]
+
+
+class TestThePaper:
+    """The notebooks of the paper, as they are."""
+
+    @pytest.fixture
+    def makers(self):
+        """For each notebook, in order, all that are done when it goes on after its imports."""
+        found = {}
+        for path in sorted(reproduce.NOTEBOOKS.glob("*.ipynb")):
+            direct = reproduce.makers(path, list(found))
+            found[path.stem] = set(direct).union(*(found[stem] for stem in direct))
+        return found
+
+    def test_they_wait_for_all_that_they_load(self, makers):
+        for stem, done in makers.items():
+            assert {artifacts.MADE_BY[name] for name in loaded(stem)} <= {*done, stem}
+
+    def test_04_and_05_run_at_once_and_nothing_too_early(self, makers, notebooks, results, monkeypatch):
+        both, ended = threading.Barrier(2, timeout=30), set()
+
+        def run(path, results, parameters, hold):
+            hold(lambda: None)
+            assert makers[path.stem] <= ended
+            if "sobolev" in path.stem:
+                both.wait()
+            ended.add(path.stem)
+
+        monkeypatch.setattr(reproduce, "run_notebook", run)
+        monkeypatch.setattr(reproduce, "AT_ONCE", 2)
+        assert main(["--results", str(results)]) == 0
+        assert ended == makers.keys()
+
+
+def loaded(stem):
+    """The artefacts that the code of a notebook loads; all where it loads them by anything but their name."""
+    cells = nbformat.read(reproduce.NOTEBOOKS / f"{stem}.ipynb", as_version=4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    for node in ast.walk(ast.parse(code)):
+        match node:
+            case ast.Call(ast.Name("load_problem")):
+                yield "problem"
+            case ast.Call(ast.Name("load_stage") | ast.Attribute(attr="load"), [_, ast.Constant(name), *_]):
+                yield name
+            case ast.Call(ast.Name("load_stage" | "collect_r2") | ast.Attribute(attr="load")):
+                yield from STAGES
 
 
 def test_the_command_line_is_quiet_on_success(tmp_path):
