@@ -7,20 +7,27 @@ from jax import lax
 from jax.extend import source_info_util
 from jax.extend.core import Literal, jaxpr_as_fun
 
-__all__ = ["as_usual", "is_array", "walk"]
+from sobolev_utils.chains import as_usual, extend, is_array, settle
+
+__all__ = ["walk"]
 
 
-def walk(jaxpr, consts, args, rules, caller="an unknown line"):
+def walk(jaxpr, consts, args, rules):
     """The outputs, a list, of a jaxpr evaluated in another domain.
 
     A value is an element of the domain or an array, which stands for itself. `rules` maps the name of a
     primitive to `rule(eqn, *values)`, which returns its output, or a list where the primitive has several.
     What involves neither the domain nor floating-point numbers (indices, masks) is computed as usual. Calls
-    are walked into, `caller` being the line of the call, and scans are unrolled; "custom_jvp_call[name=f]" is
-    the name of a call with its own rule.
+    are walked into, and scans are unrolled. With a rule "univariate", elementwise programs of one variable are
+    gathered (see `chains`) and come to `rules["univariate"](program, value)`.
 
     Raises NotImplementedError, naming the primitive and its source line, for a primitive without a rule.
     """
+    return [settle(value, rules) for value in _walk(jaxpr, consts, args, rules, "an unknown line")]
+
+
+def _walk(jaxpr, consts, args, rules, caller):
+    """The same with chains among the outputs; `caller` is the line of the call."""
     env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
 
     def read(atom):
@@ -35,11 +42,13 @@ def walk(jaxpr, consts, args, rules, caller="an unknown line"):
             name += f"[name={getattr(body, 'jaxpr', body).debug_info.func_name}]"
         if all(map(is_array, values)) and not any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in atoms):
             outputs = as_usual(eqn, *values)
+        elif "univariate" in rules and (chain := extend(name, eqn, values)) is not None:
+            outputs = chain
         elif name in rules:
-            outputs = rules[name](eqn, *values)
+            outputs = rules[name](eqn, *(settle(value, rules) for value in values))
         elif body is not None:
             body = _unrolled(eqn) if name == "scan" else body
-            outputs = walk(getattr(body, "jaxpr", body), getattr(body, "consts", ()), values, rules, line)
+            outputs = _walk(getattr(body, "jaxpr", body), getattr(body, "consts", ()), values, rules, line)
         else:
             raise NotImplementedError(f"no rule for the primitive '{name}', used at {line}")
         outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
@@ -70,13 +79,3 @@ def _unrolled(eqn):
         return *carry, *map(jnp.stack, zip(*outputs, strict=True))
 
     return jax.make_jaxpr(loop)(*(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.invars))
-
-
-def as_usual(eqn, *values):
-    """The output of an equation of a jaxpr, computed as JAX would."""
-    return eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
-
-
-def is_array(x):
-    """Whether a value is an array, which stands for itself, and no element of the domain."""
-    return isinstance(x, jax.Array | np.ndarray | np.generic)

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.special
 from flax import nnx
+from flint import arb, fmpq
 
 from sobolev_utils.basket import GaussianBasket
+from sobolev_utils.intervals import box
 from sobolev_utils.network import Surrogate
 from sobolev_utils.simulation import Samples
 
@@ -88,3 +90,58 @@ def labelled_by(model, x):
 def leaves(model):
     """The arrays of a model, copied."""
     return [np.array(leaf) for leaf in jax.tree.leaves(nnx.state(model))]
+
+
+@np.vectorize(otypes=[object])
+def exact(x):
+    return arb(float(x))
+
+
+@np.vectorize(otypes=[object])
+def rational(x):
+    return fmpq(*float(x).as_integer_ratio()) if np.isfinite(x) else fmpq(int(np.sign(x)) * 10**1000)
+
+
+def numbers(rng, dtype, shape):
+    """Moderate, whole, tiny, huge and subnormal numbers of both signs, and zeros."""
+    info = np.finfo(dtype)
+    exponents = np.log10([info.smallest_subnormal, info.tiny, info.max], dtype=float)
+    magnitudes = [
+        np.exp(rng.normal(size=shape)),
+        rng.uniform(0, 100, shape),
+        rng.integers(0, 5, shape),
+        10.0 ** rng.uniform(exponents[1], exponents[2], shape),
+        10.0 ** rng.uniform(exponents[0], exponents[1] + 1, shape),
+        np.zeros(shape),
+    ]
+    chosen = np.choose(rng.integers(len(magnitudes), size=shape), magnitudes)
+    return (rng.choice([-1, 1], shape) * chosen).astype(dtype)
+
+
+def random_box(rng, dtype, shape, around=()):
+    """Boxes that are points, thin, wide or hold zero, and points of them, (4, *shape), both ends included.
+
+    Half of the boxes hold one of the numbers `around`, if there are any, and a point next to it.
+    """
+    x, y = numbers(rng, dtype, shape), numbers(rng, dtype, shape)
+    with np.errstate(over="ignore"):
+        thin = x * (1 + rng.normal(size=shape) * 10.0 ** rng.uniform(-16, -1, shape)).astype(dtype)
+    y = np.choose(rng.integers(4, size=shape), [x, np.where(np.isfinite(thin), thin, 0), -x * dtype(0.5), y])
+    lower, upper = np.minimum(x, y), np.maximum(x, y)
+    points = points_of(rng, lower, upper, 4)
+    if len(around):
+        centre, chosen = rng.choice(around, shape), rng.uniform(size=shape) < 0.5
+        near = (centre * (1 + np.finfo(dtype).eps * rng.integers(-3, 4, (3, *shape)))).astype(dtype)
+        sides = (10.0 ** rng.uniform(-18, 1, (2, *shape))).astype(dtype)
+        lower = np.where(chosen, np.minimum(near.min(0), centre - sides[0]).astype(dtype), lower)
+        upper = np.where(chosen, np.maximum(near.max(0), centre + sides[1]).astype(dtype), upper)
+        points = np.where(chosen, np.stack([lower, upper, *near[:2]]), points)
+    return box(lower, upper), points
+
+
+def points_of(rng, lower, upper, n):
+    """The two ends of a box and n - 2 more points, each coordinate at an end or between them."""
+    t = rng.uniform(size=(n, *lower.shape)).astype(lower.dtype)
+    t = np.where(rng.uniform(size=t.shape) < 0.25, np.round(t), t)
+    t[:2] = np.asarray([0, 1], lower.dtype).reshape(2, *[1] * lower.ndim)
+    return np.clip((1 - t) * lower + t * upper, lower, upper)

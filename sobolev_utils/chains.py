@@ -1,0 +1,228 @@
+"""Elementwise programs of one variable, gathered while a jaxpr is walked.
+
+Operation by operation, a domain such as the intervals forgets that both factors of x * logistic(x) are functions
+of one x. A `Chain` remembers: it stands for scale * f(root), with f the whole program from one value to another,
+so that the domain can bound f at once. Reverse sweeps come as scale * f(root) with the adjoint as scale:
+g s(x) + (g x) s'(x) is g (s + x s')(x).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+__all__ = ["VARIABLE", "Chain", "Program", "as_usual", "extend", "is_array", "settle"]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A function of one variable, applied elementwise to an array: an operation on programs and numbers.
+
+    With `kinks`, max, min and clamp are computed as the equal `select_n`, whose derivative holds wherever the
+    comparison is decided.
+    """
+
+    name: str
+    operation: Callable
+    parts: tuple
+
+    def __call__(self, x, kinks=False):
+        values = {VARIABLE: x}
+
+        def value(part):
+            if not isinstance(part, Program):
+                return lax.full_like(x, part, dtype=part.dtype)
+            if part not in values:
+                operation = KINKED.get(part.name, part.operation) if kinks else part.operation
+                values[part] = operation(*map(value, part.parts))
+            return values[part]
+
+        return value(self)
+
+    @property
+    def is_single(self):
+        """Whether it is one operation, on the variable and numbers."""
+        return all(part is VARIABLE for part in self.parts if isinstance(part, Program))
+
+    @property
+    def is_affine(self):
+        """Whether it is a multiple of its variable plus a number, for all that its form tells."""
+        return self is VARIABLE or (
+            self.name in (*MULTIPLES, "add", "sub", "add_any") and self._has_one(Program.is_affine)
+        )
+
+    @property
+    def is_multiple(self):
+        """Whether it is a multiple of its variable, for all that its form tells."""
+        return self is VARIABLE or (self.name in MULTIPLES and self._has_one(Program.is_multiple))
+
+    def _has_one(self, form):
+        programs = [part for part in self.parts if isinstance(part, Program)]
+        divides = self.name == "div" and programs[0] is not self.parts[0]
+        return len(programs) == 1 and not divides and form.fget(programs[0])
+
+
+MULTIPLES = ("neg", "copy", "mul", "div")
+VARIABLE = Program("variable", None, ())
+
+
+@dataclass(eq=False)
+class Chain:
+    """The value scale * program(root), elementwise; a scale of None is 1. It is worked out when it is needed."""
+
+    root: object
+    program: Program = VARIABLE
+    scale: object = None
+    settled: object = field(default=None, repr=False)
+
+    @property
+    def is_plain(self):
+        return self.scale is None and self.program is VARIABLE
+
+
+def settle(value, rules):
+    """A value of the domain in place of a chain: by the rules "univariate" and "mul"."""
+    if not isinstance(value, Chain):
+        return value
+    if value.settled is None:
+        plain = value.program is VARIABLE
+        result = value.root if plain else rules["univariate"](value.program, value.root)
+        value.settled = result if value.scale is None else rules["mul"](None, settle(value.scale, rules), result)
+    return value.settled
+
+
+def extend(name, eqn, values):
+    """The output of an equation as a chain, or None where it is none."""
+    operation = REWRITTEN.get(name) or (lambda *args: as_usual(eqn, *args))
+    if name not in ELEMENTWISE and name not in REWRITTEN:
+        return None
+    parts = [_number(v) if is_array(v) else v if isinstance(v, Chain) else _plain(v) for v in values]
+    chains = [part for part in parts if isinstance(part, Chain)]
+    out = eqn.outvars[0].aval
+    if not chains or any(part is None for part in parts) or any(chain.root.shape != out.shape for chain in chains):
+        return None
+    if name == "convert_element_type" and out.dtype != chains[0].root.dtype:
+        return None
+
+    def program(*parts):
+        parts = tuple(part.program if isinstance(part, Chain) else part for part in parts)
+        return _factored(name, parts) or Program(name, operation, parts)
+
+    if all(chain.scale is None and chain.root is chains[0].root for chain in chains):
+        return Chain(chains[0].root, program(*parts))
+    if name == "mul" and len(chains) == 2:
+        return _product(*chains, program)
+    return _linear(name, parts, program)
+
+
+def _product(a, b, program):
+    """The product of two chains of different variables, or None."""
+    for x, y in ((a, b), (b, a)):
+        if x.scale is not None and y.scale is None:
+            for view in _views(x):
+                if view.root is y.root:
+                    return Chain(view.root, program(view, y), view.scale)
+    if a.scale is not None and b.scale is not None:
+        return None
+    a, b = (a, b) if b.scale is None and not (a.scale is None and b.is_plain) else (b, a)
+    return Chain(b.root, b.program, a.root if a.is_plain else a)
+
+
+def _linear(name, parts, program):
+    """An operation that is linear in the common scale of its operands, or None."""
+    first = {"div": 1, "select_n": 0}.get(name)
+    scaled = [part for i, part in enumerate(parts) if isinstance(part, Chain) and i != first]
+    lead = next((part for part in scaled if part.scale is not None), None)
+    if lead is None and name == "select_n" and isinstance(parts[0], Chain) and parts[0].scale is None:
+        # nothing but a mask on the scale: select(root > 0, g, 0)
+        plain = [part for part in scaled if part.is_plain]
+        lead = Chain(parts[0].root, ONE, plain[0].root) if plain else None
+    if lead is None or name not in (*LINEAR, "mul", "div", "add", "sub", "add_any", "select_n"):
+        return None
+    for view in _views(lead):
+        aligned = [
+            part if i == first and _is_of(part, view.root) else _aligned(name, part, view)
+            for i, part in enumerate(parts)
+        ]
+        if all(part is not None for part in aligned):
+            return Chain(view.root, program(*aligned), view.scale)
+    return None
+
+
+def _aligned(name, part, view):
+    """An operand as a multiple of the scale of `view`, or the number that a linear operation leaves alone."""
+    if not isinstance(part, Chain):
+        return part if name == "mul" or (name != "div" and part == 0) else None
+    if part.is_plain and part.root is view.scale:
+        return ONE_OF
+    return next((v for v in _views(part) if v.root is view.root and v.scale is view.scale), None)
+
+
+def _is_of(part, root):
+    return not isinstance(part, Chain) or (part.scale is None and part.root is root)
+
+
+def _views(chain):
+    """A scaled chain, and the same with root and scale exchanged where it is a multiple of root * scale."""
+    views = [chain] if chain.scale is not None else []
+    if views and chain.program.is_multiple and not isinstance(chain.scale, Chain):
+        views.append(Chain(chain.scale, chain.program, chain.root))
+    return views
+
+
+def _factored(name, parts):
+    """p (1 + q) for p + p q, so that 1 - t^2, which JAX may write as (1 - t) + (1 - t) t, keeps its digits."""
+    for p, product in (parts, parts[::-1]) if name in ("add", "add_any") else ():
+        if isinstance(product, Program) and product.name == "mul" and isinstance(p, Program) and p in product.parts:
+            q = product.parts[1 - product.parts.index(p)]
+            return Program("mul", jnp.multiply, (p, Program("add", jnp.add, (ONE, q))))
+    return None
+
+
+def _plain(value):
+    return Chain(value) if jnp.issubdtype(value.dtype, jnp.floating) else None
+
+
+def _number(array):
+    """The number that a constant array holds everywhere, or None."""
+    if isinstance(array, jax.core.Tracer) or array.size == 0:
+        return None
+    array = np.asarray(array)
+    return array.flat[0] if array.size == 1 or (array == array.flat[0]).all() else None
+
+
+def as_usual(eqn, *values):
+    """The output of an equation of a jaxpr, computed as JAX would; at once, where nothing is traced."""
+    if any(isinstance(value, jax.core.Tracer) for value in values):
+        return eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+    with jax.ensure_compile_time_eval():
+        return eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+
+
+def is_array(x):
+    """Whether a value is an array, which stands for itself, and no element of the domain."""
+    return isinstance(x, jax.Array | np.ndarray | np.generic)
+
+
+def _select(condition, if_true, if_false):
+    return lax.select(condition, if_true, if_false)
+
+
+ONE = Program("one", jnp.ones_like, (VARIABLE,))
+ONE_OF = Chain(None, ONE)
+LINEAR = ("neg", "copy", "convert_element_type", "div")
+ELEMENTWISE = frozenset(
+    "exp log log1p expm1 sqrt rsqrt tanh logistic erf erfc neg abs integer_pow square one_minus_square copy "
+    "is_finite not convert_element_type add sub mul div max min pow add_any gt ge lt le eq ne and or select_n "
+    "clamp".split()
+)
+KINKED = {
+    "max": lambda a, b: _select(a > b, a, b),
+    "min": lambda a, b: _select(a < b, a, b),
+    "clamp": lambda low, x, high: _select(x < low, low, _select(x > high, high, x)),
+}
+# exp(-x^2), which JAX 0.12 computes from the bits of x
+REWRITTEN = {"custom_jvp_call[name=exp_neg_sq]": lambda x: jnp.exp(-(x * x))}
