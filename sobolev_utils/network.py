@@ -1,6 +1,6 @@
 """The surrogate: a normalised multilayer perceptron with its derivatives."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import jax
@@ -75,12 +75,13 @@ class Surrogate(nnx.Module):
         """Number of weights and biases."""
         return sum(p.size for p in jax.tree.leaves(nnx.state(self, nnx.Param)))
 
-    def nodes(self, x: jax.Array, offsets: Sequence[jax.Array] | None = None) -> list[jax.Array]:
+    def nodes(
+        self, x: jax.Array, change: Callable[[int, jax.Array], jax.Array] = lambda layer, values: values
+    ) -> list[jax.Array]:
         """Values of [inputs, hidden layer 1, ..., output] for x (..., n_inputs); the output has shape (...).
 
-        All are computed in the floating-point type of x, whatever that of the weights.
-        `offsets`, one array (..., width) for each hidden layer, are added to its nodes: the derivative of the output
-        in an offset is the adjoint of the node.
+        All are computed in the floating-point type of x, whatever that of the weights. `change(layer, values)` takes
+        the place of the values (..., width) of hidden layer 1, 2, ...: to add to them, or to hold some constant.
         """
         if x.shape[-1:] != (self.n_inputs,):
             raise ValueError(f"inputs must have shape (..., {self.n_inputs}), got {x.shape}")
@@ -95,7 +96,7 @@ class Surrogate(nnx.Module):
         for i, layer in enumerate(self.layers):
             h = h @ at(layer.kernel) + at(layer.bias)
             if i < len(self.widths):
-                h = phi(h) if offsets is None else phi(h) + offsets[i]
+                h = change(i + 1, phi(h))
                 values.append(h)
         return [*values, at(self.y_mean) + at(self.y_std) * h[..., 0]]
 
@@ -138,7 +139,11 @@ class Surrogate(nnx.Module):
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Surrogate":
         """The surrogate with these weights; hidden widths are read off the shapes of the biases."""
         widths = [arrays[f"bias_{i}"].size for i in range(sum(name.startswith("bias_") for name in arrays))]
-        model = cls(arrays["kernel_0"].shape[0], widths[:-1], activation=str(arrays["activation"]), rngs=nnx.Rngs(0))
+        activation = str(arrays["activation"])
+        # the shapes are all that is needed of what is overwritten
+        model = nnx.eval_shape(
+            lambda: cls(arrays["kernel_0"].shape[0], widths[:-1], activation=activation, rngs=nnx.Rngs(0))
+        )
         for i, layer in enumerate(model.layers):
             layer.kernel, layer.bias = (nnx.Param(jnp.asarray(arrays[f"{name}_{i}"])) for name in ("kernel", "bias"))
         for name in NORMALISATION:

@@ -8,7 +8,16 @@ from oracles import finite_difference, forward, random_surrogate
 
 from sobolev_utils.intervals import Interval, box
 from sobolev_utils.network import Surrogate
-from sobolev_utils.significance import Significance, analyse, tightness, values_and_adjoints
+from sobolev_utils.significance import (
+    METHODS,
+    Significance,
+    analyse,
+    extremes,
+    inside,
+    nodes_along,
+    tightness,
+    values_and_adjoints,
+)
 
 MODEL = random_surrogate(widths=(4, 4))
 LOWER, UPPER = np.array([0.7, 0.9, 0.5]), np.array([1.2, 1.3, 0.6])
@@ -93,22 +102,63 @@ def test_it_bounds_the_error_of_holding_a_node_of_the_last_layer(significance):
 def test_tightness_compares_widths_magnitudes_and_ranks():
     values = [box([0.0], [1.0]), box([0.0, 0.0, 0.0], [2.0, 3.0, 8.0]), box(0.0, 6.0)]
     adjoints = [box([0.0], [1.0]), box([-1.0, 0.0, 0.0], [0.0, 2.0, 1.0]), box(1.0, 1.0)]
-    nodes = [np.zeros((2, 1)), np.array([[0.0, 0.0, 1.0], [1.0, 2.0, 3.0]]), np.array([0.0, 2.0])]
-    derivatives = [np.zeros((2, 1)), np.array([[0.5, 1.0, 0.0], [-0.25, 0.5, 0.5]]), np.array([1.0, 1.0])]
-    hidden, output = tightness(Significance(values, adjoints), nodes, derivatives)
+    inner = [box([0.0], [0.0]), box([0.0, 0.0, 1.0], [1.0, 2.0, 3.0]), box(0.0, 2.0)]
+    slopes = [box([0.0], [0.0]), box([-0.25, 0.5, 0.0], [0.5, 1.0, 0.5]), box(1.0, 1.0)]
+    hidden, output = tightness(Significance(values, adjoints), Significance(inner, slopes))
     assert hidden["layer"] == "1" and output["layer"] == "output"
     assert hidden["value_ratio_median"] == pytest.approx(2) and hidden["value_ratio_max"] == pytest.approx(4)
     assert hidden["adjoint_ratio_median"] == pytest.approx(2)
-    assert hidden["rank_correlation"] == pytest.approx(0.5)  # enclosed 2, 6, 8; sampled 0.5, 2, 1
+    assert hidden["rank_correlation"] == pytest.approx(0.5)  # enclosed 2, 6, 8; reached 0.5, 2, 1
     assert output["value_ratio_max"] == pytest.approx(3) and np.isnan(output["rank_correlation"])
 
 
 def test_the_first_layer_is_exact_where_corners_are_sampled():
     model = random_surrogate(activation="tanh")
-    corners = np.array(np.meshgrid(*zip(LOWER, UPPER, strict=True))).reshape(3, -1).T
-    nodes, adjoints = jax.vmap(lambda x: values_and_adjoints(model, x))(jnp.asarray(corners))
-    first = tightness(analyse(model, box(LOWER, UPPER)), nodes, adjoints)[0]
+    first = tightness(analyse(model, box(LOWER, UPPER)), inside(model, box(LOWER, UPPER), samples=2))[0]
     assert 1 - 1e-12 < first["value_ratio_median"] <= first["value_ratio_max"] < 1 + 1e-12
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_inside_is_inside_and_outside_outside(method):
+    reached = inside(MODEL, box(LOWER, UPPER), samples=64)
+    found = analyse(MODEL, box(LOWER, UPPER), method=method)
+    for outer, inner in zip([*found.values, *found.adjoints], [*reached.values, *reached.adjoints], strict=True):
+        assert jnp.all(outer.lower <= inner.lower) and jnp.all(inner.upper <= outer.upper)
+        assert outer.shape == inner.shape
+
+
+def test_the_local_search_finds_what_samples_miss():
+    peak = np.array([0.31, 0.62])
+
+    def f(x):
+        return jnp.stack([jnp.exp(-200 * jnp.sum((x - peak) ** 2)), x[0]])
+
+    unit = box([0.0, 0.0], [1.0, 1.0])
+    few, searched = (extremes(f, unit, samples=32, rounds=rounds) for rounds in (0, 400))
+    assert few.upper[0] < 0.9 < 0.999 < searched.upper[0] <= 1
+    assert searched.lower[1] == 0 and searched.upper[1] == 1  # corners
+
+
+def test_other_axes_turn_the_box():
+    turn, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))
+    t = box(turn.T @ CENTER - 0.05, turn.T @ CENTER + 0.05)
+    x = (t.lower + np.random.default_rng(3).uniform(size=(500, 3)) * 0.1) @ turn.T
+    points = jax.vmap(lambda x: values_and_adjoints(MODEL, x))(x)
+    for method in METHODS:
+        found = analyse(MODEL, t, method=method, axes=turn)
+        for outer, inner in zip([*found.values, *found.adjoints], [*points[0], *points[1]], strict=True):
+            assert outer.contains(inner).all()
+    # the smallest box around it in the old axes is larger, so its analysis is wider
+    hull = np.abs(turn).sum(axis=1) * 0.05
+    around = analyse(MODEL, box(CENTER - hull, CENTER + hull), method="zonotopes")
+    assert sum(map(np.sum, around.hidden)) > sum(map(np.sum, found.hidden))
+    with pytest.raises(ValueError, match=r"axes must have shape \(3, n\)"):
+        nodes_along(MODEL, np.eye(2))
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(ValueError, match="unknown method 'magic', expected one of"):
+        analyse(MODEL, box(LOWER, UPPER), method="magic")
 
 
 def test_a_larger_box_is_more_significant(significance):
