@@ -15,7 +15,7 @@ SOUND := $(shell [ "`cat $(STAMP) 2>/dev/null`" = "`pwd -P`" ] && \
 export MPLBACKEND =
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce notebooks seeds test lab bench lint lock clean anew
+.PHONY: help reproduce notebooks seeds study test verify lab bench lint lock clean anew
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -29,17 +29,24 @@ notebooks: $(STAMP) ## the same, and the outputs into the committed notebooks
 seeds: $(STAMP) ## the R^2 table under ten seeds, into results/tables/r2_seeds.csv
 	@$(PY) -m sobolev_utils.reproduce --seeds 10
 
+study: $(STAMP) ## pruning methods compared under ten seeds, into results/tables/pruning.csv
+	@$(PY) -m sobolev_utils.study --seeds 10
+
 test: $(STAMP) ## the tests, and the notebooks against their committed outputs
 	@results=`mktemp -d` && trap 'rm -rf "$$results"' EXIT && trap 'exit 130' HUP INT TERM && \
 	SOBOLEV_RESULTS="$$results" $(PY) -m pytest notebooks tests \
 	    --nbval --nbval-current-env --nbval-cell-timeout=300 \
 	    --cov=sobolev_utils --cov-report=term-missing:skip-covered --cov-fail-under=95
 
+verify: $(STAMP) ## the rigour of the enclosures, against ball arithmetic and samples
+	@PYTHONPATH=tests $(PY) -m verify
+
 lab: $(STAMP) ## JupyterLab on the notebooks
 	@$(PY) -m jupyterlab notebooks
 
-bench: $(STAMP) ## time and memory, into results/tables/timings.csv
+bench: $(STAMP) ## time and memory, into results/tables/timings.csv and iasa_cost.csv
 	@$(PY) tests/benchmarks/run.py
+	@$(PY) tests/benchmarks/growth.py
 
 lint: $(STAMP) ## style of the package, the tests and the notebooks
 	@$(PY) -m ruff check sobolev_utils tests notebooks

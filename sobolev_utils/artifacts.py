@@ -19,7 +19,7 @@ __all__ = [
     "MADE_BY",
     "ArtifactError",
     "load",
-    "read_seeds",
+    "read_study",
     "results_folder",
     "save",
     "save_figure",
@@ -144,15 +144,18 @@ def save_table(results: Path, name: str, frame: pd.DataFrame, formats: Sequence[
     return [write_bytes(tables / f"{name}.{kind}", data) for kind, data in rendered.items()]
 
 
-def read_seeds(results: Path) -> pd.DataFrame:
-    """The table `r2_seeds` of these results, or else the one committed with this checkout.
+STUDIES = {"r2_seeds": "make seeds", "pruning": "make study"}  # tables over many seeds, and what makes them
+
+
+def read_study(results: Path, name: str) -> pd.DataFrame:
+    """A table over many seeds, of these results or else the one committed with this checkout.
 
     Raises `ArtifactError` where there is neither.
     """
     for folder in (Path(results), CHECKOUT / "results"):
-        if (path := folder / "tables" / "r2_seeds.csv").is_file():
+        if (path := folder / "tables" / f"{name}.csv").is_file():
             return pd.read_csv(path)
-    raise ArtifactError(f"{path} is missing: run `make seeds`, or `git checkout results/tables/r2_seeds.csv`")
+    raise ArtifactError(f"{path} is missing: run `{STUDIES[name]}`, or `git checkout results/tables/{name}.csv`")
 
 
 def save_figure(results: Path, name: str, figure: "Figure") -> Path:

@@ -9,19 +9,23 @@ import numpy as np
 import pandas as pd
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
-from sobolev_utils.intervals import Interval
 from sobolev_utils.problem import Truth
+from sobolev_utils.significance import Significance
 from sobolev_utils.stages import QUANTITIES, STAGES, Trained
 
 __all__ = [
+    "changes",
     "dense_and_sparse",
     "derivatives",
     "loss_curves",
-    "ranges",
+    "pruning_methods",
     "seed_spread",
     "significance_by_rank",
+    "significance_maps",
     "use_style",
+    "widths_by_layer",
 ]
 
 STAGE_NAMES = {
@@ -31,6 +35,17 @@ STAGE_NAMES = {
     "sobolev_reference": "Sobolev,\nreference targets",
 }
 BUDGET_NAMES = {"paths_8192": "fixed paths", "fresh_paths": "fresh paths"}
+METHOD_NAMES = {
+    "iasa_plain": "IASA, plain intervals",
+    "iasa_plain_iterative": "IASA, plain, iterative",
+    "iasa_tight": "IASA, tight enclosures",
+    "iasa_tight_iterative": "IASA, tight, iterative",
+    "sampled": "sampled significance",
+    "magnitude": "magnitude",
+    "random": "random nodes",
+    "random_iterative": "random nodes, iterative",
+    "scratch": "trained from scratch",
+}
 
 
 def use_style() -> None:
@@ -72,18 +87,56 @@ def loss_curves(histories: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     return figure
 
 
-def ranges(enclosed: Sequence[Interval], sampled: Sequence[np.ndarray], ylabel: str) -> Figure:
-    """Widths of the nodes' enclosures and of their sampled ranges, (n_samples, width) each, by hidden layer."""
-    figure, axis = plt.subplots(figsize=(5.2, 2.6))
-    layers = np.arange(1, len(enclosed) + 1)
-    widths = {
-        "interval enclosure": [np.asarray(interval.width) for interval in enclosed],
-        "sampled range": [np.ptp(np.asarray(values), axis=0) for values in sampled],
-    }
-    for shift, (name, data) in zip((-0.1, 0.1), widths.items(), strict=True):
-        low, middle, high = (np.array([np.quantile(w, q) for w in data]) for q in (0, 0.5, 1))
-        axis.errorbar(layers + shift, middle, (middle - low, high - middle), fmt="o", ms=4, capsize=3, label=name)
-    axis.set(xlabel="hidden layer", ylabel=ylabel, yscale="log", xticks=layers)
+def widths_by_layer(analyses: Mapping[str, Significance]) -> Figure:
+    """Widths of the node values and largest |adjoint|, by layer: the median over the nodes, and their extremes."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.8))
+    colours = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(analyses)))
+    for number, ((name, analysis), colour) in enumerate(zip(analyses.items(), colours, strict=True)):
+        values = [np.ravel(value.width) for value in analysis.values[1:]]
+        adjoints = [np.ravel(adjoint.magnitude) for adjoint in analysis.adjoints[1:-1]]
+        for axis, data in zip(axes, (values, adjoints), strict=True):
+            layers = np.arange(1, len(data) + 1) + 0.12 * (number - 0.5 * (len(analyses) - 1))
+            low, middle, high = (np.array([np.quantile(layer, q) for layer in data]) for q in (0, 0.5, 1))
+            bars = {"fmt": ".", "ms": 5, "capsize": 2, "lw": 0.8, "color": colour}
+            axis.errorbar(layers, middle, (middle - low, high - middle), label=name, **bars)
+    n = len(next(iter(analyses.values())).values) - 2
+    for axis, last, title in zip(axes, (n + 1, n), ("width of the value", "largest |adjoint|"), strict=True):
+        ticks = [*map(str, range(1, n + 1)), "output"][:last]
+        axis.set(yscale="log", xlabel="layer", title=title, xticks=range(1, last + 1), xticklabels=ticks)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(analyses))
+    return figure
+
+
+def significance_maps(analyses: Mapping[str, Significance]) -> Figure:
+    """Significance relative to the largest of the layer: a panel for each analysis, a row for each layer.
+
+    In each row the nodes stand in the order of the last analysis, so that a panel falls from left to right as far as
+    it agrees with it.
+    """
+    orders = [np.argsort(-np.asarray(scores)) for scores in list(analyses.values())[-1].hidden]
+    figure, axes = plt.subplots(
+        len(analyses), 1, figsize=(7.2, 0.9 * len(analyses) + 0.6), sharex=True, squeeze=False
+    )
+    for axis, (name, analysis) in zip(axes[:, 0], analyses.items(), strict=True):
+        width = max(map(len, orders))
+        rows = np.full((len(orders), width), np.nan)
+        for row, scores, order in zip(rows, analysis.hidden, orders, strict=True):
+            row[: len(order)] = np.asarray(scores)[order] / np.max(scores)
+        image = axis.imshow(rows, aspect="auto", vmin=0, vmax=1, interpolation="nearest", cmap="viridis")
+        axis.set(title=name, yticks=range(len(orders)), yticklabels=range(1, len(orders) + 1), ylabel="layer")
+    axes[-1, 0].set_xlabel("node, by falling significance from inside")
+    figure.colorbar(image, ax=axes[:, 0].tolist(), label="S / max S in the layer", aspect=40)
+    return figure
+
+
+def changes(bounds: Mapping[str, Sequence[float]], steps: Sequence[str]) -> Figure:
+    """Bounds of how far the output moves, and what was found, for each step: a marker for each of `bounds`."""
+    figure, axis = plt.subplots(figsize=(7.2, 3.6))
+    for (name, values), marker in zip(bounds.items(), ("^", "v", "o"), strict=False):
+        axis.semilogy(range(len(steps)), values, marker, ms=5, label=name)
+    axis.set(xticks=range(len(steps)), ylabel="largest |change|")
+    axis.set_xticks(range(len(steps)), steps, rotation=60, ha="right", rotation_mode="anchor", fontsize=7)
+    axis.grid(axis="y", lw=0.4, color="0.85")
     axis.legend()
     return figure
 
@@ -150,4 +203,34 @@ def seed_spread(table: pd.DataFrame, published: Mapping[str, Sequence[float]]) -
         axis.set_xticklabels([STAGE_NAMES[stage] for stage in STAGES], rotation=90)
     axes[0].set_ylabel("1 − R²")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return figure
+
+
+def pruning_methods(table: pd.DataFrame) -> Figure:
+    """1 - R² after fine-tuning, by method, on log axes: a row of panels for each size, a panel for each quantity.
+
+    A point is the median over the seeds, the thick bar the quartiles, the thin one the extremes. table: columns
+    method, parameters, seed, stage, quantity, r2. Methods are drawn in the order of `METHOD_NAMES`.
+    """
+    table = table[table.stage == "pruned"]
+    names = {method: name for method, name in METHOD_NAMES.items() if method in set(table.method)}
+    sizes = sorted(set(table.parameters), reverse=True)
+    shape = {"figsize": (7.2, 0.6 + 2.3 * len(sizes)), "sharex": "col", "sharey": True, "squeeze": False}
+    figure, rows = plt.subplots(len(sizes), len(QUANTITIES), **shape)
+    for axes, size in zip(rows, sizes, strict=True):
+        for axis, quantity in zip(axes, QUANTITIES, strict=True):
+            chosen = table[(table.parameters == size) & (table.quantity == quantity)]
+            for position, method in enumerate(names):
+                errors = 1 - chosen[chosen.method == method].r2
+                low, first, middle, third, high = np.quantile(errors, (0, 0.25, 0.5, 0.75, 1))
+                colour = "C0" if method.startswith("iasa") else "C1" if method == "scratch" else "0.45"
+                axis.plot([low, high], [position] * 2, lw=0.8, color=colour)
+                axis.plot([first, third], [position] * 2, lw=3.5, alpha=0.5, color=colour, solid_capstyle="butt")
+                axis.plot(middle, position, "s" if "iterative" in method else "o", ms=4.5, color=colour)
+            axis.set(xscale="log", title=f"{quantity}, {size} parameters")
+            axis.xaxis.set_minor_formatter(NullFormatter())
+            axis.grid(axis="x", lw=0.4, color="0.85")
+        axes[0].set(yticks=range(len(names)), yticklabels=names.values(), ylim=(len(names) - 0.5, -0.5))
+    for axis in rows[-1]:
+        axis.set_xlabel("1 − R²")
     return figure

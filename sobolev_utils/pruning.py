@@ -1,14 +1,27 @@
-"""Removal of whole nodes: what is left is a smaller dense network, not a mask."""
+"""Removal of whole nodes, at once or step by step: what is left is a smaller dense network, not a mask."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sobolev_utils.network import Surrogate
 
-__all__ = ["mean_nodes", "most_significant", "prune"]
+__all__ = [
+    "Criterion",
+    "falling",
+    "magnitude",
+    "mean_nodes",
+    "most_significant",
+    "prune",
+    "prune_in_steps",
+    "random_scores",
+]
+
+# What a model's hidden nodes are worth and which constants stand for them when they go: two lists of arrays (width,).
+Criterion = Callable[[Surrogate], tuple[Sequence[jax.Array], Sequence[jax.Array]]]
 
 
 def most_significant(significance: Sequence[jax.Array], keep: int | Sequence[int]) -> list[np.ndarray]:
@@ -35,6 +48,22 @@ def most_significant(significance: Sequence[jax.Array], keep: int | Sequence[int
 def mean_nodes(model: Surrogate, x: jax.Array) -> list[jax.Array]:
     """Mean value of each hidden node over inputs (n_samples, n_inputs): an array (width,) for each layer."""
     return [values.mean(axis=0) for values in model.nodes(x)[1:-1]]
+
+
+def magnitude(model: Surrogate) -> list[jax.Array]:
+    """||W_in|| ||W_out|| for each hidden node, the norms of its incoming and its outgoing weights: (width,) by layer.
+
+    The usual score by |w| (Han et al. 2015), for nodes: He et al. (ICASSP 2014) rank by either norm. Their product
+    does not change where one is scaled up and the other down. No data and no box enter.
+    """
+    kernels = [layer.kernel[...] for layer in model.layers]
+    return [jnp.linalg.norm(a, axis=0) * jnp.linalg.norm(b, axis=1) for a, b in pairwise(kernels)]
+
+
+def random_scores(model: Surrogate, key: jax.Array) -> list[jax.Array]:
+    """Scores that know nothing, uniform in [0, 1): (width,) for each hidden layer. The same for the same key."""
+    keys = jax.random.split(key, len(model.widths))
+    return [jax.random.uniform(key, (width,)) for key, width in zip(keys, model.widths, strict=True)]
 
 
 def prune(model: Surrogate, keep: Sequence[np.ndarray], constants: Sequence[jax.Array]) -> Surrogate:
@@ -70,3 +99,30 @@ def prune(model: Surrogate, keep: Sequence[np.ndarray], constants: Sequence[jax.
         arrays[f"kernel_{i}"] = kernel[rows][:, columns]
         arrays[f"bias_{i}"] = (bias + lost)[columns].astype(bias.dtype)
     return Surrogate.from_arrays(arrays)
+
+
+def falling(start: int, end: int, steps: int) -> list[int]:
+    """Counts that fall from `start`, which is left out, to `end`, each about the same fraction of the one before.
+
+    n_k = start (end / start)^(k / steps), rounded, for k = 1 ... steps. Raises ValueError unless start >= end >= 1
+    and steps >= 1.
+    """
+    if not start >= end >= 1 <= steps:
+        raise ValueError(f"need start >= end >= 1 and at least one step, got {start}, {end} and {steps}")
+    return [round(start * (end / start) ** (k / steps)) for k in range(1, steps + 1)]
+
+
+def prune_in_steps(
+    model: Surrogate, criterion: Criterion, counts: Sequence[int], tune: Callable[[Surrogate, int], Surrogate]
+) -> Surrogate:
+    """Prune to each of `counts` nodes a layer in turn, each time by what `criterion` says of the nodes that are left.
+
+    Between two steps, and only there, the k-th of them is followed by model = tune(model, k), k = 1, 2, ...: brief
+    fine-tuning. One count is pruning in one shot. Raises ValueError as `most_significant` and `prune` do.
+    """
+    for step, count in enumerate(counts):
+        if step:
+            model = tune(model, step)
+        scores, constants = criterion(model)
+        model = prune(model, most_significant(scores, count), constants)
+    return model

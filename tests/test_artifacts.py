@@ -13,7 +13,7 @@ from sobolev_utils import artifacts
 from sobolev_utils.artifacts import (
     ArtifactError,
     load,
-    read_seeds,
+    read_study,
     results_folder,
     save,
     save_figure,
@@ -192,11 +192,11 @@ class TestSaveTable:
         own, checkout = tmp_path / "own", tmp_path / "checkout"
         monkeypatch.setattr(artifacts, "CHECKOUT", checkout)
         with pytest.raises(ArtifactError, match=r"r2_seeds\.csv is missing: run `make seeds`, or `git checkout"):
-            read_seeds(own)
+            read_study(own, "r2_seeds")
         save_table(checkout / "results", "r2_seeds", self.FRAME)
-        pd.testing.assert_frame_equal(read_seeds(own), self.FRAME)
+        pd.testing.assert_frame_equal(read_study(own, "r2_seeds"), self.FRAME)
         save_table(own, "r2_seeds", self.FRAME[:1])
-        pd.testing.assert_frame_equal(read_seeds(own), self.FRAME[:1])
+        pd.testing.assert_frame_equal(read_study(own, "r2_seeds"), self.FRAME[:1])
 
     def test_rejects_another_format_before_writing(self, tmp_path):
         with pytest.raises(ValueError, match=r"\['xlsx'\] received"):

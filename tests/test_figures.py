@@ -11,6 +11,7 @@ from sobolev_utils import figures
 from sobolev_utils.intervals import Interval
 from sobolev_utils.network import Surrogate
 from sobolev_utils.problem import BUDGETS, Truth
+from sobolev_utils.significance import Significance
 from sobolev_utils.stages import PUBLISHED, QUANTITIES, STAGES, Trained
 
 
@@ -51,12 +52,33 @@ def test_loss_curves_are_the_histories():
     np.testing.assert_array_equal(lines(figure.axes[1])[0], [[1, 5], [2, 4]])
 
 
-def test_ranges_show_median_widths():
-    enclosed = [Interval(jnp.zeros(3), jnp.asarray([1.0, 2.0, 4.0]))]
-    figure = figures.ranges(enclosed, [np.array([[0.0, 0.0, 0.0], [0.5, 1.0, 3.0]])], "width")
-    enclosure, sampled = figure.axes[0].containers
-    assert enclosure.lines[0].get_ydata()[0] == pytest.approx(2, rel=1e-6)
-    assert sampled.lines[0].get_ydata()[0] == 1
+def analysis(*widths):
+    """One hidden layer between an input and an output, with values of these widths and adjoints of 1 and -3."""
+    hidden = Interval(jnp.zeros(len(widths)), jnp.asarray(widths))
+    one = Interval(jnp.zeros(()), jnp.ones(()))
+    slopes = Interval(jnp.full(len(widths), -3.0), jnp.ones(len(widths)))
+    return Significance([Interval(jnp.zeros(1), jnp.ones(1)), hidden, one], [one, slopes, one])
+
+
+def test_widths_by_layer_show_medians():
+    figure = figures.widths_by_layer({"a": analysis(1.0, 2.0, 4.0), "b": analysis(1.0, 1.0, 1.0)})
+    values, adjoints = figure.axes
+    assert [c.lines[0].get_ydata()[0] for c in values.containers] == pytest.approx([2, 1], rel=1e-6)
+    assert [c.lines[0].get_ydata()[0] for c in adjoints.containers] == pytest.approx([3, 3], rel=1e-6)
+    assert [tick.get_text() for tick in values.get_xticklabels()] == ["1", "output"]
+
+
+def test_significance_maps_stand_in_the_order_of_the_last():
+    figure = figures.significance_maps({"outer": analysis(4.0, 2.0, 1.0), "inner": analysis(1.0, 3.0, 2.0)})
+    outer, inner = (axis.images[0].get_array()[0] for axis in figure.axes[:2])
+    np.testing.assert_allclose(inner, [1, 2 / 3, 1 / 3], rtol=1e-6)
+    np.testing.assert_allclose(outer, [0.5, 0.25, 1], rtol=1e-6)
+
+
+def test_changes_are_drawn_by_step():
+    figure = figures.changes({"bound": [3.0, 2.0], "found": [1.0, 0.5]}, ["one", "two"])
+    assert [list(line.get_ydata()) for line in figure.axes[0].lines[:2]] == [[3, 2], [1, 0.5]]
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["one", "two"]
 
 
 def test_significance_falls_from_one_in_each_layer():
@@ -91,3 +113,29 @@ def test_seed_spread_shows_every_seed_and_the_published_run():
         np.testing.assert_allclose(first[:, 1], [0.1, 0.09, 0.08])
         np.testing.assert_allclose(second[:, 1], [0.1, 0.09, 0.08])
         assert published[0, 1] == 1 - PUBLISHED["oversized"][index]
+
+
+def test_pruning_methods_shows_medians_and_extremes_after_fine_tuning():
+    rows = [
+        (method, size, seed, stage, quantity, r2 - (stage == "before"))
+        for method in ("scratch", "iasa_plain")
+        for size in (40, 433)
+        for stage in ("before", "pruned")
+        for quantity in QUANTITIES
+        for seed, r2 in enumerate((0.7, 0.9, 0.99, 0.8 - 0.1 * (method == "scratch"), 0.95))
+    ]
+    table = pd.DataFrame(rows, columns=["method", "parameters", "seed", "stage", "quantity", "r2"])
+    figure = figures.pruning_methods(table)
+    titles = [f"{quantity}, {size} parameters" for size in (433, 40) for quantity in QUANTITIES]
+    assert [axis.get_title() for axis in figure.axes] == titles
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+        "IASA, plain intervals",
+        "trained from scratch",
+    ]
+    for axis in figure.axes:
+        extremes, quartiles, median, *scratch = lines(axis)
+        np.testing.assert_allclose(extremes, [[0.01, 0], [0.3, 0]])
+        np.testing.assert_allclose(quartiles, [[0.05, 0], [0.2, 0]])
+        np.testing.assert_allclose(median, [[0.1, 0]])
+        np.testing.assert_allclose(scratch[1], [[0.05, 1], [0.3, 1]])
+        assert axis.get_xscale() == "log" and axis.yaxis_inverted()

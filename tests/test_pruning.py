@@ -1,12 +1,21 @@
 """Pruning against the network with nodes held at constants, and where it should change nothing."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import DTYPES, TOLERANCE, forward, leaves, random_surrogate, uniform_points
 
 from sobolev_utils.network import NORMALISATION, Surrogate
-from sobolev_utils.pruning import mean_nodes, most_significant, prune
+from sobolev_utils.pruning import (
+    falling,
+    magnitude,
+    mean_nodes,
+    most_significant,
+    prune,
+    prune_in_steps,
+    random_scores,
+)
 
 MODEL = random_surrogate(3, (5, 4))
 X = uniform_points(20, 3)
@@ -146,3 +155,92 @@ class TestRefusals:
     def test_constants_of_another_shape(self, shape):
         with pytest.raises(ValueError, match=r"layer 1: constants must have shape \(5,\), got"):
             prune(MODEL, ALL, [jnp.zeros(shape), CONSTANTS[1]])
+
+
+class TestMagnitude:
+    def test_it_is_the_product_of_the_norms_of_incoming_and_outgoing_weights(self):
+        kernels = [MODEL.arrays()[f"kernel_{i}"] for i in range(3)]
+        for scores, before, after in zip(magnitude(MODEL), kernels, kernels[1:], strict=False):
+            expected = [np.sqrt((before[:, i] ** 2).sum() * (after[i] ** 2).sum()) for i in range(len(after))]
+            np.testing.assert_allclose(scores, expected, rtol=1e-13)
+
+    def test_a_node_that_hears_nothing_or_is_not_heard_is_worth_nothing(self):
+        arrays = {name: array.copy() for name, array in MODEL.arrays().items()}
+        arrays["kernel_0"][:, 1] = arrays["kernel_1"][3] = 0
+        assert list(np.flatnonzero(magnitude(Surrogate.from_arrays(arrays))[0] == 0)) == [1, 3]
+
+    def test_it_is_that_of_the_same_function_with_other_scales(self):
+        model = random_surrogate(3, (5, 4), "relu")
+        scale = np.exp(np.random.default_rng(1).normal(size=5))
+        arrays = model.arrays()
+        arrays |= {"kernel_0": arrays["kernel_0"] * scale, "bias_0": arrays["bias_0"] * scale}
+        arrays["kernel_1"] = arrays["kernel_1"] / scale[:, None]
+        same = Surrogate.from_arrays(arrays)
+        np.testing.assert_allclose(same(X), model(X), rtol=1e-12)
+        np.testing.assert_allclose(magnitude(same)[0], magnitude(model)[0], rtol=1e-12)
+
+
+def test_random_scores_depend_on_the_key_and_the_layer_alone():
+    model, key = random_surrogate(3, (6, 6)), jax.random.key(3)
+    first, second = random_scores(model, key)
+    assert first.shape == second.shape == (6,) and not (first == second).any()
+    again = random_scores(random_surrogate(3, (6, 6), seed=1), key)
+    np.testing.assert_array_equal(first, again[0])
+    assert not (first == random_scores(model, jax.random.key(4))[0]).any()
+
+
+class TestFalling:
+    @pytest.mark.parametrize(
+        "start, end, steps, expected",
+        [
+            (128, 8, 4, [64, 32, 16, 8]),
+            (128, 3, 4, [50, 20, 8, 3]),
+            (9, 4, 1, [4]),
+            (5, 5, 2, [5, 5]),
+            (3, 1, 1, [1]),
+        ],
+    )
+    def test_counts_fall_by_the_same_fraction(self, start, end, steps, expected):
+        assert falling(start, end, steps) == expected
+
+    @pytest.mark.parametrize("start, end, steps", [(4, 5, 2), (4, 0, 2), (4, 2, 0)])
+    def test_counts_that_do_not_fall_are_refused(self, start, end, steps):
+        with pytest.raises(ValueError, match=f"at least one step, got {start}, {end} and {steps}"):
+            falling(start, end, steps)
+
+
+class TestInSteps:
+    """What is left after each step is judged anew, and tuned in between."""
+
+    @staticmethod
+    def by_magnitude(model):
+        return magnitude(model), [jnp.full(width, 0.1) for width in model.widths]
+
+    def test_one_step_is_one_shot_and_is_not_tuned(self):
+        def tune(model, step):
+            raise AssertionError("tuned")
+
+        scores, constants = self.by_magnitude(MODEL)
+        expected = prune(MODEL, most_significant(scores, 2), constants)
+        found = prune_in_steps(MODEL, self.by_magnitude, [2], tune)
+        for name, array in expected.arrays().items():
+            np.testing.assert_array_equal(found.arrays()[name], array)
+
+    def test_steps_follow_each_other(self):
+        events = []
+
+        def judge(model):
+            events.append(("judge", model.widths))
+            return self.by_magnitude(model)
+
+        def tune(model, step):
+            events.append((step, model.widths))
+            return random_surrogate(3, model.widths, seed=step)
+
+        found = prune_in_steps(random_surrogate(3, (5, 5)), judge, [4, 3, 1], tune)
+        assert events == [
+            ("judge", (5, 5)), (1, (4, 4)), ("judge", (4, 4)), (2, (3, 3)), ("judge", (3, 3)),
+        ]  # fmt: skip
+        last = random_surrogate(3, (3, 3), seed=2)
+        scores, constants = self.by_magnitude(last)
+        np.testing.assert_array_equal(found(X), prune(last, most_significant(scores, 1), constants)(X))
