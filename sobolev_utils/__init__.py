@@ -2,15 +2,20 @@
 
 Modules, each importing only from those below it:
 
-    reproduce
+    reproduce   study
     execution   provenance   figures
                              stages
                              problem
-    pruning                  artifacts   metrics
+    replacement pruning      artifacts   metrics
+    subdivision
     significance
-    intervals   training
-    walker      losses
-    rounding    network      simulation
+    zonotopes
+    intervals      training
+    univariate     losses
+    interval_rules
+    walker
+    rounding
+    chains         network   simulation
                              basket   payoffs
 
 `problem` is the case study as the notebooks share it; all others but `simulation` and below take any reference model.

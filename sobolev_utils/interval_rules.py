@@ -129,8 +129,9 @@ def divide(a, b):
     whole = (lower <= 0) & (upper >= 0)
 
     def quotient(x, y):
-        # a divisor that seems to depend on x, or XLA multiplies by the reciprocal, which it may have flushed
-        return x / jnp.where(jnp.isnan(x), x, jnp.where(whole, 1, y))
+        # XLA may multiply by the reciprocal, and flush it: it has to be normal
+        scale = jnp.where(jnp.abs(y) > jnp.finfo(y.dtype).max / 8, y.dtype.type(1 / 16), y.dtype.type(1))
+        return x / jnp.where(jnp.isnan(x), x, jnp.where(whole, 1, y * scale)) * scale
 
     result = _hull([quotient(x, y) for x in bounds(a) for y in (lower, upper)])
     return Interval(jnp.where(whole, -jnp.inf, result.lower), jnp.where(whole, jnp.inf, result.upper))
@@ -186,8 +187,11 @@ def _convert(x, dtype):
         if is_array(x):
             return x.astype(new)
         raise NotImplementedError(f"an interval of {old} cannot become one of {new}")
-    if is_array(x) and not isinstance(x, jax.core.Tracer) and (np.asarray(x).astype(new) == np.asarray(x)).all():
-        return np.asarray(x).astype(new)
+    if is_array(x) and not isinstance(x, jax.core.Tracer):
+        exact = np.asarray(x).astype(new)
+        with np.errstate(invalid="ignore"):
+            if (exact.astype(old) == np.asarray(x)).all():
+                return exact
     lower, upper = (end.astype(new) for end in bounds(x))
     if _is_floating(x) or _digits(old) > _digits(new):
         wider = _digits(old) <= _digits(new)

@@ -14,7 +14,7 @@ from sobolev_utils.artifacts import write_bytes
 __all__ = ["write_provenance"]
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "matplotlib", "pandas", "papermill")
-UNRECORDED = ("timings.csv",)  # clock readings differ from one run to the next
+UNRECORDED = ("timings.csv", "iasa_cost.csv", "iasa_cost.png")  # clock readings differ from run to run
 
 
 def write_provenance(

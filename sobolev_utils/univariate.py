@@ -55,7 +55,9 @@ def affine_enclosure(program, x, pieces=8):
     a is the slope of the chord, the best there is where f is convex or concave, and b the range of f(t) - a t. It
     is found on `pieces` pieces of x: where f' - a has one sign, at their ends; elsewhere to second order.
     """
-    lower, upper = bounds(x)
+    everything = exact_range(program, x)
+    bounded = jnp.isfinite(x.lower) & jnp.isfinite(x.upper) & jnp.isfinite(x.upper - x.lower)
+    lower, upper = (jnp.where(bounded, end, 0) for end in bounds(x))
     ends = [lower, *(jnp.clip(end, lower, upper) for end in _brackets(program, x.dtype).kinks.ravel()), upper]
     n = -(-pieces // (len(ends) - 1))
     cuts = [jnp.clip(a + (b - a) * (i / n), a, b) for a, b in itertools.pairwise(ends) for i in range(n)]
@@ -79,7 +81,9 @@ def affine_enclosure(program, x, pieces=8):
     whole = add(over, negative(multiply(chord, piece)))
     low = jnp.maximum(whole.lower, round_down(jnp.minimum(rest.lower[:-1], rest.lower[1:]) - excess))
     high = jnp.minimum(whole.upper, round_up(jnp.maximum(rest.upper[:-1], rest.upper[1:]) + excess))
-    return chord, Interval(low.min(axis=0), high.max(axis=0))
+    low, high = low.min(axis=0), high.max(axis=0)
+    rest = Interval(jnp.where(bounded, low, everything.lower), jnp.where(bounded, high, everything.upper))
+    return jnp.where(bounded, chord, 0), rest
 
 
 def _natural(program, x):

@@ -323,6 +323,6 @@ def _convert(eqn, x):
         return _by_intervals(eqn, x)
     if new == x.dtype:
         return x
-    error = 4 * max(jnp.finfo(new).epsneg, jnp.finfo(x.dtype).epsneg) * x.reach
+    error = 4 * jnp.finfo(new).epsneg * x.reach
     radius = _up((x.radius + error).astype(new), len(x.generators))
     return Zonotope(x.centre.astype(new), x.generators.astype(new), radius, x.layout)

@@ -132,6 +132,8 @@ def test_division_by_zero_and_overflow_give_the_whole_line():
     assert np.isinf(y[0].lower[0]) and np.isinf(y[0].upper[0]) and np.isfinite(y[0].width[1])
     assert np.isinf(y[1].width).all() and np.isinf(y[2].upper).all()
     assert not any(np.isnan(end).any() for z in leaves(y) for end in (z.lower, z.upper))
+    unbounded = zonotopes.enclose(lambda x: 1 / jnp.exp(x).sum())(box(np.zeros(2), np.array([0.0, 1e3])))
+    assert unbounded.lower <= 0 and 0.5 <= unbounded.upper <= 0.6
 
 
 def test_a_primitive_without_a_rule_is_named():

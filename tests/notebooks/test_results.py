@@ -58,6 +58,43 @@ def test_the_table_is_the_first_of_the_seeds(seeds):
     assert (table.parameters[table.index.get_level_values("stage") != "oversized"] <= 433).all()
 
 
+@pytest.fixture(scope="module")
+def iasa():
+    return pd.read_csv(TABLES / "iasa.csv").set_index(["method", "layer"])
+
+
+def test_enclosures_on_sub_boxes_are_tight(iasa):
+    tight = iasa.loc["subdivided"]
+    assert tight.value_ratio_max["output"] <= 1.2
+    assert (tight.value_ratio_median <= 1.5).all() and (tight.adjoint_ratio_median <= 2).all()
+    assert (tight.rank_correlation.drop("output") >= 0.95).all()
+
+
+def test_no_method_is_tighter_than_what_is_reached_nor_wider_than_the_one_before(iasa):
+    ratios = iasa.drop(columns="rank_correlation")
+    assert (ratios >= 1 - 1e-5).all(axis=None)
+    for looser, tighter in (("intervals", "zonotopes"), ("zonotopes", "subdivided")):
+        pd.testing.assert_index_equal(ratios.loc[looser].index, ratios.loc[tighter].index)
+        assert (
+            ratios.loc[tighter][["value_ratio_median", "adjoint_ratio_median"]]
+            <= 1.0001 * ratios.loc[looser][["value_ratio_median", "adjoint_ratio_median"]]
+        ).all(axis=None)
+
+
+def test_no_change_that_was_found_exceeds_its_bounds():
+    changes = pd.read_csv(TABLES / "changes.csv")
+    assert (changes["found"] <= changes["theorem"]).all() and (changes["found"] <= changes["along the way"]).all()
+    assert (changes["along the way"] <= 20 * changes["found"] + 1e-7).sum() >= len(changes) - 2
+
+
+def test_every_way_to_prune_has_ten_seeds():
+    study = pd.read_csv(TABLES / "pruning.csv")
+    counts = study.groupby(["method", "parameters", "stage", "quantity"]).seed.nunique()
+    assert (counts == 10).all() and set(study.parameters) == {433, 40}
+    assert {"iasa_plain", "iasa_tight", "iasa_plain_iterative", "iasa_tight_iterative", "sampled", "magnitude",
+            "random", "scratch"} <= set(study.method)  # fmt: skip
+
+
 def test_the_readme_shows_the_table():
     assert (TABLES / "r2_table.md").read_text() in (ROOT / "README.md").read_text()
 

@@ -1,0 +1,91 @@
+"""How the cost of an analysis grows: results/tables/iasa_cost.csv, results/figures/iasa_cost.png, by `make bench`.
+
+Networks as they are initialised, 6 x 128 with 7 inputs but for what is varied; seconds after compilation, the least
+of ten runs, for values and adjoints of all nodes.
+"""
+
+import os
+import time
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from flax import nnx
+
+from sobolev_utils.artifacts import results_folder, save_figure, save_table
+from sobolev_utils.figures import use_style
+from sobolev_utils.intervals import box
+from sobolev_utils.network import Surrogate
+from sobolev_utils.significance import METHODS, inside, values_and_adjoints
+from sobolev_utils.subdivision import analyse_subdivided
+
+VARIED = {
+    "depth": (2, 4, 6, 9, 12),
+    "width": (32, 64, 128, 256, 512),
+    "inputs": (2, 7, 20, 50),
+    "sub-boxes": (2**6, 2**8, 2**10, 2**12, 2**14),
+}
+
+
+def network(depth=6, width=128, inputs=7):
+    return Surrogate(inputs, [width] * depth, rngs=nnx.Rngs(42)), box(*np.float32([[0.3] * inputs, [1.7] * inputs]))
+
+
+def one_box(method, **varied):
+    model, inputs = network(**varied)
+    enclosure = jax.jit(METHODS[method](lambda x: values_and_adjoints(model, x)))
+    jax.block_until_ready(enclosure(inputs))
+    return min(seconds(enclosure, inputs) for _ in range(10))
+
+
+def sub_boxes(n):
+    model, inputs = network()
+    reached = inside(model, inputs, samples=2**10)
+    with redirect_stdout(open(os.devnull, "w")):
+        first, all_ = (
+            seconds(lambda n=n: analyse_subdivided(model, inputs, reached, boxes=n).hidden) for n in (1, n)
+        )
+    return max(all_ - first, 0.0)
+
+
+def seconds(f, *args):
+    start = time.perf_counter()
+    jax.block_until_ready(f(*args))
+    return time.perf_counter() - start
+
+
+def measure():
+    for varied, values in VARIED.items():
+        for value in values:
+            if varied == "sub-boxes":
+                yield "intervals", varied, value, sub_boxes(value)
+                continue
+            for method in ("intervals", "zonotopes"):
+                yield method, varied, value, one_box(method, **{varied: value})
+
+
+def draw(table):
+    use_style()
+    figure, axes = plt.subplots(1, len(VARIED), figsize=(7.2, 2.6), sharey=True)
+    for axis, varied in zip(axes, VARIED, strict=True):
+        for method, rows in table[table.varied == varied].groupby("method"):
+            axis.loglog(rows.value, rows.seconds, "o-", ms=4, label=method)
+        axis.set(xlabel=varied, xticks=VARIED[varied], xticklabels=VARIED[varied])
+        axis.tick_params(axis="x", labelsize=6, rotation=45)
+        axis.minorticks_off()
+    axes[0].set_ylabel("seconds")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return figure
+
+
+if __name__ == "__main__":
+    rows = []
+    for row in measure():
+        rows.append((*row[:-1], float(f"{row[-1]:.3g}")))
+        print(*rows[-1], sep=", ", flush=True)
+    table = pd.DataFrame(rows, columns=["method", "varied", "value", "seconds"])
+    folder = Path(results_folder())
+    print(*save_table(folder, "iasa_cost", table, formats=("csv",)), save_figure(folder, "iasa_cost", draw(table)))
