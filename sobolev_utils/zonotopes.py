@@ -142,7 +142,7 @@ class _Symbols:
                     layout = tuple(other for other in layout if other != block)
             generators = _laid_out(x, layout)
             if self.limit is None or size <= self.limit:
-                own = jnp.diag(_up(radius, 1).ravel()).reshape(size, *x.shape)
+                own = jnp.diag(_computed_once(_up(radius, 1))[0].ravel()).reshape(size, *x.shape)
                 generators, layout = jnp.concatenate([generators, own]), (*layout, (next(self.numbers), size))
                 radius = jnp.zeros_like(radius)
             x.mixed = Zonotope(x.centre, generators, radius, layout)
@@ -187,6 +187,17 @@ def _up(radius, n):
     """A radius that n operations have computed and underflow has diminished, rounded up."""
     info = jnp.finfo(radius.dtype)
     return round_up(radius * (1 + 16 * info.epsneg) + 8 * (n + 1) * info.smallest_normal)
+
+
+def _computed_once(*arrays):
+    """The same arrays. XLA would work them out anew for each generator that they multiply, and drops its own barriers
+    before it does; a loop that never turns stays.
+    """
+
+    def without_nan(arrays):
+        return [jnp.where(jnp.isnan(x), jnp.inf, x) for x in arrays]
+
+    return lax.while_loop(lambda arrays: jnp.isnan(arrays[0]).any(), without_nan, list(arrays))
 
 
 def _negative(x):
@@ -258,14 +269,14 @@ def _univariate(program, x, rules):
         return walk(closed.jaxpr, closed.consts, [x], steps)[0]
     slope, offset = affine_enclosure(program, x.interval)
     constant = _ball(offset)
+    slope, centre, radius = _computed_once(slope, constant.centre, constant.radius)
 
     def scaled(value, by=slope):
         return jnp.where(by == 0, 0, by * value)
 
-    radius = scaled(x.radius, jnp.abs(slope)) + constant.radius
-    error = 4 * jnp.finfo(x.dtype).epsneg * (scaled(x.reach, jnp.abs(slope)) + jnp.abs(constant.centre))
-    radius = _up(radius + error, len(x.generators))
-    return Zonotope(scaled(x.centre) + constant.centre, scaled(x.generators), radius, x.layout)
+    error = 4 * jnp.finfo(x.dtype).epsneg * (scaled(x.reach, jnp.abs(slope)) + jnp.abs(centre))
+    radius = _up(scaled(x.radius, jnp.abs(slope)) + radius + error, len(x.generators))
+    return Zonotope(scaled(x.centre) + centre, scaled(x.generators), radius, x.layout)
 
 
 def _positive_part(x, rules):
