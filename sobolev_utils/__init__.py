@@ -10,13 +10,12 @@ Modules, each importing only from those below it:
     subdivision
     significance
     zonotopes
-    intervals      training
-    univariate     losses
-    interval_rules
-    walker
-    rounding
-    chains         network   simulation
-                             basket   payoffs
+    intervals              training
+    univariate             losses
+    interval_rules         network     simulation
+    walker   affine                    basket   payoffs
+    interval_arithmetic
+    chains   rounding
 
 `problem` is the case study as the notebooks share it; all others but `simulation` and below take any reference model.
 """

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sobolev_utils.interval_rules import NATURAL_RULES, Interval, bounds
+from sobolev_utils.interval_arithmetic import Interval, bounds
+from sobolev_utils.interval_rules import NATURAL_RULES
 from sobolev_utils.rounding import normal_down, normal_up
 from sobolev_utils.univariate import exact_range
 from sobolev_utils.walker import walk

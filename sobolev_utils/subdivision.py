@@ -84,41 +84,39 @@ class _Search:
     """Sub-boxes, their enclosures, excess and axis; the first n rows of each array are in use."""
 
     def __init__(self, examine, box, size, boxes, batch):
-        self.examine = jax.jit(jax.vmap(examine))
-        self.batch, self.n = batch, 1
-        self.lower, self.upper = (np.empty((boxes, *box.shape), box.dtype) for _ in range(2))
+        self.examine = jax.jit(jax.vmap(jax.vmap(examine), (0, None)))
+        self.half, self.n = batch // 2, 1
+        self.lower, self.upper = (np.tile(np.asarray(end), (boxes, 1)) for end in (box.lower, box.upper))
         self.low, self.high = (np.empty((boxes, size), box.dtype) for _ in range(2))
+        self.low[0], self.high[0] = -np.inf, np.inf
         self.excess, self.axis = np.zeros(boxes), np.zeros(boxes, int)
-        whole = np.asarray(box.lower)[None], np.asarray(box.upper)[None]
-        self._put([0], *whole, *(np.full((1, size), end, box.dtype) for end in (-np.inf, np.inf)))
+        whole = np.zeros((2, self.half), int)
+        self._examine(whole, self.lower[whole], self.upper[whole])
 
     def split(self):
         """Split the worst sub-boxes; return how many more there are, 0 where none is in excess."""
-        count = min(self.batch // 2, self.n, len(self.excess) - self.n)
+        count = min(self.half, self.n, len(self.excess) - self.n)
         worst = np.argpartition(-self.excess[: self.n], count - 1)[:count]
         worst = worst[self.excess[worst] > 0]
-        axis, rows = self.axis[worst], np.arange(len(worst))
-        middle = 0.5 * self.lower[worst, axis] + 0.5 * self.upper[worst, axis]
-        ends = [np.tile(end[worst], (2, 1)) for end in (self.lower, self.upper)]
-        ends[1][rows, axis] = ends[0][rows + len(rows), axis] = middle
-        new = self.n + rows
-        self._put(
-            np.concatenate([worst, new]), *ends, *(np.tile(end[worst], (2, 1)) for end in (self.low, self.high))
-        )
-        self.n += len(rows)
-        return len(rows)
+        if not len(worst):
+            return 0
+        # filled up with copies, for one compiled shape
+        rows = np.minimum(np.arange(self.half), len(worst) - 1)
+        places = np.stack([worst[rows], self.n + rows])
+        lower, upper = (np.stack([end[places[0]]] * 2) for end in (self.lower, self.upper))
+        axis, row = self.axis[places[0]], np.arange(self.half)
+        upper[0, row, axis] = lower[1, row, axis] = 0.5 * lower[0, row, axis] + 0.5 * upper[0, row, axis]
+        self._examine(places, lower, upper)
+        self.n += len(worst)
+        return len(worst)
 
-    def _put(self, places, lower, upper, low, high):
-        """Examine sub-boxes and keep what comes out; the batch is filled up with copies, for one compiled shape."""
-        if len(places):
-            filling = ((0, self.batch - len(places)), (0, 0))
-            ends = (jnp.asarray(np.pad(end, filling, mode="edge")) for end in (lower, upper, low, high))
-            y, excess, axis = self.examine(Interval(next(ends), next(ends)), Interval(next(ends), next(ends)))
-            self.lower[places], self.upper[places] = lower, upper
-            for kept, new in zip(
-                (self.low, self.high, self.excess, self.axis), (y.lower, y.upper, excess, axis), strict=True
-            ):
-                kept[places] = np.asarray(new)[: len(places)]
+    def _examine(self, places, lower, upper):
+        """Examine sub-boxes, each within the enclosure of the sub-box at its first place, and keep what comes out."""
+        parents = Interval(*(jnp.asarray(end[places[0]]) for end in (self.low, self.high)))
+        y, excess, axis = self.examine(Interval(jnp.asarray(lower), jnp.asarray(upper)), parents)
+        self.lower[places], self.upper[places] = lower, upper
+        self.low[places], self.high[places] = y.lower, y.upper
+        self.excess[places], self.axis[places] = excess, axis
 
 
 def _within(y, parent):

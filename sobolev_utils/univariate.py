@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sobolev_utils.interval_rules import NATURAL_RULES, Interval, add, bounds, multiply, negative
+from sobolev_utils.interval_arithmetic import Interval, add, bounds, multiply, negative
+from sobolev_utils.interval_rules import NATURAL_RULES
 from sobolev_utils.rounding import normal_down, normal_up, round_down, round_up
 from sobolev_utils.walker import walk
 

@@ -1,0 +1,187 @@
+"""Interval arithmetic: intervals, and their operations, rounded outward (see `rounding`).
+
+A constant stays an array, known exactly, as long as it is only moved; an operation takes it as an interval. A
+variable that occurs twice counts as two (x - x is not zero), which is why natural interval extensions are wide; only
+the product of a variable with itself is known to be a square.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from sobolev_utils.chains import is_array
+from sobolev_utils.rounding import elementary_bounds, normal_down, normal_up, round_down, round_up
+
+__all__ = [
+    "Interval",
+    "absolute",
+    "add",
+    "bounds",
+    "converted",
+    "divide",
+    "elementary",
+    "multiply",
+    "negative",
+    "power",
+    "real_power",
+]
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["lower", "upper"], meta_fields=[])
+@dataclasses.dataclass(frozen=True, eq=False)
+class Interval:
+    """All arrays between `lower` and `upper`, elementwise; a pytree, so that it passes through jit and vmap.
+
+    The bounds have one shape and dtype, float32 or float64; they may be infinite. They are not checked: `box`
+    makes an interval of a user's numbers. An undecided comparison is the boolean interval [False, True].
+    """
+
+    lower: jax.Array
+    upper: jax.Array
+
+    @property
+    def shape(self):
+        return self.lower.shape
+
+    @property
+    def dtype(self):
+        return self.lower.dtype
+
+    @property
+    def width(self):
+        """upper - lower, rounded up; zero only for a single number."""
+        return jnp.where(self.lower == self.upper, 0, round_up(self.upper - self.lower))
+
+    @property
+    def midpoint(self):
+        """(lower + upper) / 2, rounded to nearest; infinite bounds count as the largest finite number."""
+        largest = jnp.finfo(self.dtype).max
+        return 0.5 * jnp.clip(self.lower, -largest, largest) + 0.5 * jnp.clip(self.upper, -largest, largest)
+
+    @property
+    def magnitude(self):
+        """max |x| over the interval."""
+        return jnp.maximum(jnp.abs(self.lower), jnp.abs(self.upper))
+
+    def contains(self, x):
+        """Whether lower <= x <= upper, elementwise."""
+        return (self.lower <= x) & (x <= self.upper)
+
+
+def is_floating(x):
+    return jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def bounds(x):
+    """The bounds of a value, each normal or zero: XLA would read a subnormal constant as zero."""
+    if not is_array(x):
+        return x.lower, x.upper
+    x = jnp.asarray(x)
+    return (normal_down(x), normal_up(x)) if is_floating(x) else (x, x)
+
+
+def negative(x):
+    """-x."""
+    return Interval(-x.upper, -x.lower) if isinstance(x, Interval) else -x
+
+
+def absolute(x):
+    """|x|."""
+    lower, upper = bounds(x)
+    return Interval(jnp.maximum(jnp.maximum(lower, -upper), 0), jnp.maximum(-lower, upper))
+
+
+def add(a, b):
+    """a + b; exact where one of them is zero."""
+    (al, au), (bl, bu) = bounds(a), bounds(b)
+
+    def rounded(round, x, y):
+        return jnp.where(x == 0, y, jnp.where(y == 0, x, round(x + y)))
+
+    return Interval(rounded(round_down, al, bl), rounded(round_up, au, bu))
+
+
+def multiply(a, b):
+    """a b, and a^2 where a is b."""
+    if a is b:
+        return power(a, 2)
+    zero = functools.reduce(jnp.logical_or, [(lower == 0) & (upper == 0) for lower, upper in (bounds(a), bounds(b))])
+    product = _hull([x * y for x in bounds(a) for y in bounds(b)])
+    return Interval(jnp.where(zero, 0, product.lower), jnp.where(zero, 0, product.upper))
+
+
+def divide(a, b):
+    """a / b; the whole line where b holds zero."""
+    lower, upper = bounds(b)
+    whole = (lower <= 0) & (upper >= 0)
+
+    def quotient(x, y):
+        # XLA may multiply by the reciprocal, and flush it: it has to be normal
+        scale = jnp.where(jnp.abs(y) > jnp.finfo(y.dtype).max / 8, y.dtype.type(1 / 16), y.dtype.type(1))
+        return x / jnp.where(jnp.isnan(x), x, jnp.where(whole, 1, y * scale)) * scale
+
+    result = _hull([quotient(x, y) for x in bounds(a) for y in (lower, upper)])
+    return Interval(jnp.where(whole, -jnp.inf, result.lower), jnp.where(whole, jnp.inf, result.upper))
+
+
+def _hull(values):
+    """The hull of products or quotients of bounds, rounded outward."""
+    # 0 * inf and inf / inf stand for 0 * x and x / inf with x finite
+    values = [jnp.where(jnp.isnan(v), 0, v) for v in values]
+    return Interval(
+        round_down(functools.reduce(jnp.minimum, values), 2),
+        round_up(functools.reduce(jnp.maximum, values), 2),
+    )
+
+
+def power(x, y):
+    """x^y for an integer y: y - 1 products, of a relative error below one step each."""
+    if y < 0:
+        return divide(np.ones((), x.dtype), power(x, -y))
+    lower, upper = bounds(absolute(x) if y % 2 == 0 else x)
+    lower, upper = round_down(lax.integer_pow(lower, y), 2 * y), round_up(lax.integer_pow(upper, y), 2 * y)
+    return Interval(jnp.maximum(lower, 0) if y % 2 == 0 else lower, upper)
+
+
+def real_power(x, y):
+    """x^y = exp(y log x) for x >= 0; the whole line where x may be negative."""
+    y = elementary("exp", multiply(converted(y, x.dtype), elementary("log", x)))
+    whole = bounds(x)[0] < 0
+    return Interval(jnp.where(whole, -jnp.inf, y.lower), jnp.where(whole, jnp.inf, y.upper))
+
+
+def elementary(name, x):
+    """The function of this name in `rounding.ELEMENTARY`."""
+    return Interval(*elementary_bounds(name, *bounds(x)))
+
+
+def converted(x, dtype):
+    """x in another type; a constant stays one where nothing is lost."""
+    old, new = np.dtype(x.dtype), np.dtype(dtype)
+    if old == new:
+        return x
+    if is_floating(x) and not jnp.issubdtype(new, jnp.floating):
+        if is_array(x):
+            return x.astype(new)
+        raise NotImplementedError(f"an interval of {old} cannot become one of {new}")
+    if is_array(x) and not isinstance(x, jax.core.Tracer):
+        exact = np.asarray(x).astype(new)
+        with np.errstate(invalid="ignore"):
+            if (exact.astype(old) == np.asarray(x)).all():
+                return exact
+    lower, upper = (end.astype(new) for end in bounds(x))
+    if is_floating(x) or _digits(old) > _digits(new):
+        wider = _digits(old) <= _digits(new)
+        return Interval(lower, upper) if wider else Interval(round_down(lower), round_up(upper))
+    return lower if is_array(x) else Interval(lower, upper)
+
+
+def _digits(dtype):
+    """Enough binary digits for every number of this type, or its precision."""
+    if dtype.kind == "f":
+        return jnp.finfo(dtype).nmant + 1
+    return 1 if dtype.kind == "b" else jnp.iinfo(dtype).bits
