@@ -16,7 +16,7 @@ from jax import lax
 from sobolev_utils import interval_arithmetic
 from sobolev_utils.chains import is_array
 from sobolev_utils.interval_arithmetic import Interval, bounds
-from sobolev_utils.rounding import dot_bounds, gamma, round_down, round_up, sum_down
+from sobolev_utils.rounding import dot_bounds, round_down, round_up, sum_down, sum_error
 
 __all__ = [
     "Symbols",
@@ -51,7 +51,7 @@ class Zonotope:
     def spread(self):
         """sum_k |g_k| + r, rounded up."""
         total = jnp.abs(self.generators).sum(axis=0) + self.radius
-        return total * (1 + 2 * gamma(len(self.generators) + 1, self.dtype))
+        return total * (1 + 2 * sum_error(len(self.generators) + 1, self.dtype))
 
     @property
     def reach(self):
@@ -91,7 +91,7 @@ class Symbols:
             size, layout, radius = math.prod(x.shape), x.layout, x.radius
             for block in sorted(layout, key=lambda block: (block[0] < self.arguments, block)):
                 if self.limit is not None and sum(n for _, n in layout) + size > self.limit:
-                    radius = radius + jnp.abs(laid_out(x, (block,))).sum(axis=0) * (1 + 2 * gamma(size, x.dtype))
+                    radius = radius + jnp.abs(laid_out(x, (block,))).sum(axis=0) * (1 + 2 * sum_error(size, x.dtype))
                     layout = tuple(other for other in layout if other != block)
             generators = laid_out(x, layout)
             if self.limit is None or size <= self.limit:
@@ -180,7 +180,7 @@ def bilinear(product, n, a, b):
         return ball(interval_arithmetic.multiply(a, b))
     if is_array(a):
         return bilinear(lambda x, y: product(y, x), n, b, a)
-    g, smallest = gamma(n + 8, a.dtype), jnp.finfo(a.dtype).smallest_normal
+    g, smallest = sum_error(n + 8, a.dtype), jnp.finfo(a.dtype).smallest_normal
     on_a, on_b = jax.vmap(product, (0, None)), jax.vmap(product, (None, 0))
     if is_array(b):
         # smallest / g, times the g beside it, makes up for subnormal constants that XLA reads as zero
@@ -210,6 +210,6 @@ def total(x, axes):
         return ball(Interval(sum_down(x, axes), -sum_down(-x, axes)))
     n = math.prod(x.shape[axis] for axis in axes)
     generators = x.generators.sum(axis=tuple(axis + 1 for axis in axes))
-    g = gamma(n + 8, x.dtype)
+    g = sum_error(n + 8, x.dtype)
     radius = (x.radius + g * x.reach).sum(axis=axes) * (1 + 2 * g)
     return Zonotope(x.centre.sum(axis=axes), generators, up(radius, n * len(generators)), x.layout)

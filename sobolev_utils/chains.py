@@ -21,7 +21,7 @@ __all__ = ["VARIABLE", "Chain", "Program", "as_usual", "extend", "is_array", "se
 class Program:
     """A function of one variable, applied elementwise to an array: an operation on programs and numbers.
 
-    With `kinks`, max, min and clamp are computed as the equal `select_n`, whose derivative holds wherever the
+    With `as_selects`, max, min and clamp are computed as the equal `select_n`, whose derivative holds wherever the
     comparison is decided.
     """
 
@@ -29,14 +29,14 @@ class Program:
     operation: Callable
     parts: tuple
 
-    def __call__(self, x, kinks=False):
+    def __call__(self, x, as_selects=False):
         values = {VARIABLE: x}
 
         def value(part):
             if not isinstance(part, Program):
                 return lax.full_like(x, part, dtype=part.dtype)
             if part not in values:
-                operation = KINKED.get(part.name, part.operation) if kinks else part.operation
+                operation = AS_SELECTS.get(part.name, part.operation) if as_selects else part.operation
                 values[part] = operation(*map(value, part.parts))
             return values[part]
 
@@ -96,8 +96,7 @@ def settle(value, rules):
 
 def extend(name, eqn, values):
     """The output of an equation as a chain, or None where it is none."""
-    operation = REWRITTEN.get(name) or (lambda *args: as_usual(eqn, *args))
-    if name not in ELEMENTWISE and name not in REWRITTEN:
+    if name not in ELEMENTWISE:
         return None
     parts = [_number(v) if is_array(v) else v if isinstance(v, Chain) else _plain(v) for v in values]
     chains = [part for part in parts if isinstance(part, Chain)]
@@ -109,7 +108,7 @@ def extend(name, eqn, values):
 
     def program(*parts):
         parts = tuple(part.program if isinstance(part, Chain) else part for part in parts)
-        return _factored(name, parts) or Program(name, operation, parts)
+        return _factored(name, parts) or Program(name, lambda *args: as_usual(eqn, *args), parts)
 
     if all(chain.scale is None and chain.root is chains[0].root for chain in chains):
         return Chain(chains[0].root, program(*parts))
@@ -132,7 +131,10 @@ def _product(a, b, program):
 
 
 def _linear(name, parts, program):
-    """An operation that is linear in the common scale of its operands, or None."""
+    """An operation that is linear in the common scale of its operands, or None.
+
+    A divisor, and what a select asks, is no such operand: it has to be a function of the root alone.
+    """
     first = {"div": 1, "select_n": 0}.get(name)
     scaled = [part for i, part in enumerate(parts) if isinstance(part, Chain) and i != first]
     lead = next((part for part in scaled if part.scale is not None), None)
@@ -144,7 +146,7 @@ def _linear(name, parts, program):
         return None
     for view in _views(lead):
         aligned = [
-            part if i == first and _is_of(part, view.root) else _aligned(name, part, view)
+            (part if _is_of(part, view.root) else None) if i == first else _aligned(name, part, view)
             for i, part in enumerate(parts)
         ]
         if all(part is not None for part in aligned):
@@ -219,10 +221,8 @@ ELEMENTWISE = frozenset(
     "is_finite not convert_element_type add sub mul div max min pow add_any gt ge lt le eq ne and or select_n "
     "clamp".split()
 )
-KINKED = {
+AS_SELECTS = {
     "max": lambda a, b: _select(a > b, a, b),
     "min": lambda a, b: _select(a < b, a, b),
     "clamp": lambda low, x, high: _select(x < low, low, _select(x > high, high, x)),
 }
-# exp(-x^2), which JAX 0.12 computes from the bits of x
-REWRITTEN = {"custom_jvp_call[name=exp_neg_sq]": lambda x: jnp.exp(-(x * x))}

@@ -71,6 +71,10 @@ class Interval:
         """Whether lower <= x <= upper, elementwise."""
         return (self.lower <= x) & (x <= self.upper)
 
+    def intersection(self, other):
+        """What both hold: of two enclosures of the same, a third."""
+        return Interval(jnp.maximum(self.lower, other.lower), jnp.minimum(self.upper, other.upper))
+
 
 def is_floating(x):
     return jnp.issubdtype(x.dtype, jnp.floating)
@@ -96,13 +100,13 @@ def absolute(x):
 
 
 def add(a, b):
-    """a + b; exact where one of them is zero."""
+    """a + b; exact where one of them is zero, and monotone: x + y >= y for all x >= 0."""
     (al, au), (bl, bu) = bounds(a), bounds(b)
-
-    def rounded(round, x, y):
-        return jnp.where(x == 0, y, jnp.where(y == 0, x, round(x + y)))
-
-    return Interval(rounded(round_down, al, bl), rounded(round_up, au, bu))
+    lower, upper = round_down(al + bl), round_up(au + bu)
+    for (low, high), (other_low, other_high) in (((al, au), (bl, bu)), ((bl, bu), (al, au))):
+        lower = jnp.where(low >= 0, jnp.maximum(lower, other_low), lower)
+        upper = jnp.where(high <= 0, jnp.minimum(upper, other_high), upper)
+    return Interval(lower, upper)
 
 
 def multiply(a, b):

@@ -11,6 +11,7 @@ activation or its derivative, count as one operation and get their exact range (
 """
 
 import functools
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -42,9 +43,7 @@ def box(lower, upper):
     for bound in (lower, upper):
         if not np.isfinite(bound).all():
             raise ValueError(f"expected finite bounds, got {bound[~np.isfinite(bound)][0]}")
-    if (lower > upper).any():
-        index = tuple(map(int, np.argwhere(lower > upper)[0]))
-        raise ValueError(f"expected lower <= upper, got [{lower[index]}, {upper[index]}] at index {index}")
+    _check_order(lower, upper)
 
     def down(bound):
         with np.errstate(over="ignore"):
@@ -55,6 +54,13 @@ def box(lower, upper):
         return np.where(np.abs(nearest) < smallest, np.where(nearest < 0, -smallest, 0), nearest)
 
     return Interval(jnp.asarray(down(lower)), jnp.asarray(-down(-upper)))
+
+
+def _check_order(lower, upper):
+    """Raise ValueError where bounds are crossed or not a number."""
+    if not (lower <= upper).all():
+        index = tuple(map(int, np.argwhere(~(lower <= upper))[0]))
+        raise ValueError(f"expected lower <= upper, got [{lower[index]}, {upper[index]}] at index {index}")
 
 
 def enclose(f, *, exact_ranges=True):
@@ -68,9 +74,11 @@ def enclose(f, *, exact_ranges=True):
     each call traces f. A function that leaves its domain in part, such as sqrt on [-1, 1], is enclosed over
     the part inside; a division by an interval that holds zero gives the whole line.
 
-    The error bounds of the elementary functions are those of XLA on the CPU (`rounding.ELEMENTARY`).
+    The error bounds of the elementary functions are those of XLA on the CPU (`rounding.ELEMENTARY`); elsewhere there
+    is a warning.
 
-    Raises NotImplementedError, naming the primitive and its source line, for an operation without a rule.
+    Raises NotImplementedError, naming the primitive and its source line, for an operation without a rule, and
+    ValueError for bounds that are crossed or not a number, unless they are traced.
     """
 
     return extension(f, lambda: (lambda x: x, INTERVAL_RULES if exact_ranges else NATURAL_RULES))
@@ -89,6 +97,11 @@ def extension(f, domain):
             args, kwargs = jax.tree.unflatten(tree, points)
             return f(*args, **kwargs)
 
+        if (backend := jax.default_backend()) != "cpu":
+            warnings.warn(f"the error bounds were measured on the CPU: on {backend} nothing is proven", stacklevel=2)
+        for x in leaves:
+            if isinstance(x, Interval) and not isinstance(x.lower, jax.core.Tracer):
+                _check_order(np.asarray(x.lower), np.asarray(x.upper))
         points = [jax.ShapeDtypeStruct(x.shape, x.dtype) if isinstance(x, Interval) else x for x in leaves]
         closed, shapes = jax.make_jaxpr(flat, return_shape=True)(*points)
         lift, rules = domain()

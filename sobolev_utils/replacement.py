@@ -8,16 +8,20 @@ Theorem. Let [n] and the adjoints come from the interval analysis of one box, an
 
 which is sum S_i / 2 for the midpoints. Proof. Replace layer by layer, the first one first. In the natural interval
 extension the layers above l know of those below only the box [n_l], so that the adjoints of layer l are enclosed on
-all of that box: it is convex and holds the values, the constants and the segments between them. The mean value
-theorem bounds the change of step l. What is left below has values in the same boxes, by induction, and above l the
-network is still the old one.
+all of that box: it is convex and holds the values, the constants and the segments between them. The change of step l
+is the integral of the derivative along the segment, which at a kink (relu) is one of the two that an undecided
+comparison encloses. What is left below has values in the same boxes, by induction, and above l the network is still
+the old one.
 
 Adjoints of sub-boxes, or of zonotopes, are enclosed on the values that are reached, without the segments; the second
 replacement, moreover, starts from a network that has changed. The tight bound follows the whole way instead, with
-n_i + t (c_i - n_i) for the nodes of R and t from 0 to 1: f_R(x) - f(x) is the derivative in t somewhere between.
+n_i + t (c_i - n_i) for the nodes of R and t from 0 to 1: f_R(x) - f(x) lies in the hull of the derivatives in t.
+
+f and f_R are exact functions of their floating-point weights; a network that is computed, and `pruning.prune`, which
+folds constants into a bias, add rounding errors of their own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +32,10 @@ from sobolev_utils.network import Surrogate
 from sobolev_utils.significance import Significance, extremes
 from sobolev_utils.subdivision import enclose_subdivided
 
-__all__ = ["change", "change_bound", "changes_enclosed", "changes_found"]
+__all__ = ["Step", "change", "change_bound", "changes_enclosed", "changes_found"]
+
+# Indices of the nodes that stay in each hidden layer, and constants (width,) at which the others are held.
+Step = tuple[Sequence[np.ndarray], Sequence[jax.Array]]
 
 
 def change_bound(analysis: Significance, keep: Sequence[np.ndarray], constants: Sequence[jax.Array]) -> float:
@@ -48,7 +55,8 @@ def change_bound(analysis: Significance, keep: Sequence[np.ndarray], constants: 
                 f"layer {layer}: the constant of node {outside[0]} is not in the enclosure of its values"
             )
         distance = np.maximum(values.upper - constant, constant - values.lower).astype(np.float64)
-        # the sum and its factors are rounded to nearest; a millionth covers that
+        # sum and factors are rounded to nearest, or to zero: a millionth and the smallest normal number cover that
+        distance += np.finfo(np.float32).smallest_normal
         total += (1 + 1e-6) * float((distance * np.asarray(adjoints.magnitude, np.float64))[gone].sum())
     return total
 
@@ -58,33 +66,29 @@ def removed(widths: Sequence[int], keep: Sequence[np.ndarray]) -> list[np.ndarra
     return [np.isin(np.arange(width), kept, invert=True) for width, kept in zip(widths, keep, strict=True)]
 
 
-def change(model: Surrogate, constants: Sequence[jax.Array]) -> Callable:
-    """f_t(x) as a function of x (n_inputs,), t and masks: a masked node i has the value n_i + t (c_i - n_i)."""
+def change(
+    model: Surrogate, x: jax.Array, t: jax.Array, masks: Sequence[jax.Array], constants: Sequence[jax.Array]
+) -> jax.Array:
+    """f_t(x) for x (n_inputs,): a node i that the masks name has the value n_i + t (c_i - n_i)."""
 
-    def along(x, t, masks):
-        def towards(layer, values):
-            constant = jnp.asarray(constants[layer - 1], values.dtype)
-            return jnp.where(masks[layer - 1], values + t * (constant - values), values)
+    def towards(layer, values):
+        constant = jnp.asarray(constants[layer - 1], values.dtype)
+        return jnp.where(masks[layer - 1], values + t * (constant - values), values)
 
-        return model.nodes(x, towards)[-1]
-
-    return along
+    return model.nodes(x, towards)[-1]
 
 
-def changes_found(
-    model: Surrogate, box: Interval, steps: Sequence[Sequence[np.ndarray]], constants: Sequence[jax.Array], **search
-) -> Interval:
+def changes_found(model: Surrogate, box: Interval, steps: Sequence[Step], **search) -> Interval:
     """The range of f_R - f for each step, (n_steps,), as far as `significance.extremes` finds it from inside.
 
     In double precision, as single precision would drown the small ones; NumPy arrays.
     """
 
     def difference(x):
-        return jax.vmap(lambda masks: along(x, 1.0, masks) - along(x, 0.0, masks))(masks)
+        return jax.vmap(lambda *step: change(model, x, 1.0, *step) - change(model, x, 0.0, *step))(*stacked)
 
     with jax.enable_x64(True):
-        along = change(model, [np.asarray(constant, np.float64) for constant in constants])
-        masks = _stacked(model, steps)
+        stacked = _stacked(model, steps, jnp.float64)
         wide = Interval(*(jnp.asarray(np.asarray(end), jnp.float64) for end in (box.lower, box.upper)))
         return Interval(*map(np.asarray, jax.tree.leaves(extremes(difference, wide, **search))))
 
@@ -92,45 +96,44 @@ def changes_found(
 def changes_enclosed(
     model: Surrogate,
     box: Interval,
-    steps: Sequence[Sequence[np.ndarray]],
-    constants: Sequence[jax.Array],
+    steps: Sequence[Step],
     *,
     boxes: int = 2**10,
     tolerance: float = 0.05,
     batch: int = 64,
 ) -> Interval:
-    """Tight enclosures of f_R - f over the box for several R, (n_steps,): each step names the nodes that stay.
+    """Tight enclosures of f_R - f over the box for several R, (n_steps,).
 
     On each sub-box it is the derivative in t over [0, 1], within the difference of the enclosures of f_R and f, which
     is the better one where much is removed. Sub-boxes are split where the enclosures go furthest beyond the ranges
     found from inside, by more than `tolerance` of those.
     """
-    along, masks = change(model, constants), _stacked(model, steps)
-    inner = changes_found(model, box, steps, constants)
+    stacked = _stacked(model, steps, box.dtype)
+    inner = changes_found(model, box, steps)
     inner = Interval(*(jnp.asarray(end, box.dtype) for end in (inner.lower, inner.upper)))
     weights = jnp.abs(model.delta(box.midpoint))
     zero, one = jnp.zeros((), box.dtype), jnp.ones((), box.dtype)
 
-    def slope(x, t, masks):
-        return jax.jvp(lambda t: along(x, t, masks), (t,), (one,))[1]
+    def slope(x, t, *step):
+        return jax.jvp(lambda t: change(model, x, t, *step), (t,), (one,))[1]
 
-    def enclosed(x, masks):
-        difference = enclose(lambda x, masks: along(x, one, masks) - along(x, zero, masks))
-        return _met(enclose(slope)(x, Interval(zero, one), masks), difference(x, masks))
+    def difference(x, *step):
+        return change(model, x, one, *step) - change(model, x, zero, *step)
+
+    def enclosed(x, *step):
+        return enclose(slope)(x, Interval(zero, one), *step).intersection(enclose(difference)(x, *step))
 
     def examine(x, parent):
-        y = _met(jax.vmap(enclosed, in_axes=(None, 0))(x, masks), parent)
-        beyond = jnp.maximum(inner.lower - y.lower, y.upper - inner.upper) / inner.magnitude
+        y = jax.vmap(lambda *step: enclosed(x, *step))(*stacked).intersection(parent)
+        beyond = jnp.maximum(inner.lower - y.lower, y.upper - inner.upper)
+        beyond = jnp.where(inner.magnitude > 0, beyond / inner.magnitude, 0)
         return y, jnp.maximum(beyond - tolerance, 0).mean(), jnp.argmax(x.width * weights)
 
     return enclose_subdivided(examine, box, len(steps), boxes=boxes, batch=batch)
 
 
-def _met(a: Interval, b: Interval) -> Interval:
-    """The intersection of two enclosures of the same."""
-    return Interval(jnp.maximum(a.lower, b.lower), jnp.minimum(a.upper, b.upper))
-
-
-def _stacked(model, steps):
-    """The masks of all steps, an array (n_steps, width) for each layer."""
-    return [jnp.stack(layer) for layer in zip(*(removed(model.widths, keep) for keep in steps), strict=True)]
+def _stacked(model, steps, dtype):
+    """The masks and the constants of all steps, each an array (n_steps, width) for each layer."""
+    masks = zip(*(removed(model.widths, keep) for keep, _ in steps), strict=True)
+    constants = zip(*(constants for _, constants in steps), strict=True)
+    return list(map(jnp.stack, masks)), [jnp.stack(layer).astype(dtype) for layer in constants]

@@ -99,10 +99,11 @@ def analyse(
 
 
 def checked(model: Surrogate, box: Interval, method: str, axes: jax.Array | None) -> None:
-    """Raise ValueError unless an analysis can be made of this."""
+    """Raise ValueError unless an analysis can be made of this: a finite box with an interval for each input."""
     n = model.n_inputs if axes is None else np.shape(axes)[-1]
     if box.shape != (n,):
         raise ValueError(f"the box must have shape {(n,)}, one interval per input, got {box.shape}")
+    intervals.box(box.lower, box.upper)
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}, expected one of {sorted(METHODS)}")
 

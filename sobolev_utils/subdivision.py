@@ -47,7 +47,7 @@ def analyse_subdivided(
     inner = _rows(reached.values, reached.adjoints)
 
     def examine(x, parent):
-        y = _within(_rows(*METHODS[method](program)(x)), parent)
+        y = _rows(*METHODS[method](program)(x)).intersection(parent)  # what encloses the whole encloses its parts
         values = jnp.maximum(inner.lower - y.lower, 0) + jnp.maximum(y.upper - inner.upper, 0)
         adjoints = jnp.maximum(y.magnitude - inner.magnitude, 0)
         is_value = jnp.arange(size) < n_values
@@ -71,7 +71,7 @@ def enclose_subdivided(
     """
     if boxes < 1 or batch < 2:
         raise ValueError(f"need at least 1 sub-box and a batch of 2, got {boxes} and {batch}")
-    search = _Search(examine, box, size, boxes, batch)
+    search = Search(examine, box, size, boxes, batch)
     end = time.monotonic() + seconds
     with tqdm(total=boxes, desc="sub-boxes", unit="box", file=sys.stdout, mininterval=0.5, ncols=80) as bar:
         bar.update(1)
@@ -80,7 +80,7 @@ def enclose_subdivided(
     return Interval(jnp.asarray(search.low[: search.n].min(axis=0)), jnp.asarray(search.high[: search.n].max(axis=0)))
 
 
-class _Search:
+class Search:
     """Sub-boxes, their enclosures, excess and axis; the first n rows of each array are in use."""
 
     def __init__(self, examine, box, size, boxes, batch):
@@ -117,11 +117,6 @@ class _Search:
         self.lower[places], self.upper[places] = lower, upper
         self.low[places], self.high[places] = y.lower, y.upper
         self.excess[places], self.axis[places] = excess, axis
-
-
-def _within(y, parent):
-    """What encloses the whole encloses its parts."""
-    return Interval(jnp.maximum(y.lower, parent.lower), jnp.minimum(y.upper, parent.upper))
 
 
 def _rows(values, adjoints):

@@ -76,7 +76,11 @@ def affine_enclosure(program, x, pieces=8):
     rest = add(values, negative(multiply(chord, cuts)))
     falling, rising = add(slope, -chord), add(chord, negative(slope))
     rise, fall = jnp.maximum(falling.upper, 0), jnp.maximum(rising.upper, 0)
-    excess = round_up(piece.width * (rise * (fall / (rise + fall))), 8)
+    less, more = jnp.minimum(rise, fall), jnp.maximum(rise, fall)
+    part = jnp.where(
+        jnp.isfinite(rise + fall), more / (rise + fall), 1
+    )  # rise fall / (rise + fall), no part of it tiny
+    excess = round_up(piece.width * (less * part + jnp.finfo(part.dtype).smallest_normal), 8)
     excess = jnp.where((rise == 0) | (fall == 0), 0, excess)
     excess = jnp.where(smooth & ~jnp.isnan(excess), excess, jnp.inf)
     whole = add(over, negative(multiply(chord, piece)))
@@ -96,7 +100,7 @@ def _derivative(program, x):
     """The natural extension of f' over x, and where f is differentiable on all of x: no comparison is open."""
 
     def slope(x):
-        return jax.jvp(lambda x: program(x, kinks=True), (x,), (jnp.ones_like(x),))
+        return jax.jvp(lambda x: program(x, as_selects=True), (x,), (jnp.ones_like(x),))
 
     undecided = []
 

@@ -1,5 +1,7 @@
 """Evaluation of a jaxpr in another domain, such as intervals: the walker, which knows nothing of the domain."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,8 +40,8 @@ def _walk(jaxpr, consts, args, rules, caller):
         name, atoms = eqn.primitive.name, [*eqn.invars, *eqn.outvars]
         line = source_info_util.summarize(eqn.source_info) or caller
         body = next((eqn.params[key] for key in _CALLS.get(name, ()) if key in eqn.params), None)
-        if name == "custom_jvp_call":
-            name += f"[name={getattr(body, 'jaxpr', body).debug_info.func_name}]"
+        if name == "custom_jvp_call" and _is_exp_neg_sq(getattr(body, "jaxpr", body).debug_info.func_src_info):
+            body = jax.make_jaxpr(lambda x: jnp.exp(-(x * x)))(eqn.invars[0].aval)
         if all(map(is_array, values)) and not any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in atoms):
             outputs = as_usual(eqn, *values)
         elif "univariate" in rules and (chain := extend(name, eqn, values)) is not None:
@@ -60,6 +62,11 @@ _CALLS = dict.fromkeys(
     "jit pjit closed_call eval_jaxpr custom_jvp_call custom_vjp_call checkpoint remat remat2 scan".split(),
     ("jaxpr", "call_jaxpr", "fun_jaxpr"),
 )
+
+
+def _is_exp_neg_sq(source):
+    """Whether a function is JAX's own exp(-x^2), which JAX 0.12 computes from the bits of x."""
+    return (source or "").startswith(f"exp_neg_sq at {Path(jax.__file__).parent}")
 
 
 def _unrolled(eqn):

@@ -39,7 +39,8 @@ def enclose(f, *, max_generators=None):
     """The affine extension of f: F(X) encloses {f(x): x in X}, rounding included, as `intervals.enclose` does.
 
     F takes and returns what that of `intervals.enclose` does; each entry of an `Interval` among its arguments is a
-    symbol. With `max_generators`, a value that has more symbols gives up its oldest, those of the arguments last.
+    symbol. With `max_generators`, a value that is about to be mixed and has more symbols gives up its oldest, those
+    of the arguments last.
 
     Raises NotImplementedError, naming the primitive and its source line, for an operation without a rule.
     """

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sobolev_utils.chains import VARIABLE, Program
+from sobolev_utils import intervals, zonotopes
+from sobolev_utils.chains import VARIABLE, Program, as_usual
 from sobolev_utils.intervals import INTERVAL_RULES, Interval, box, extension
+from sobolev_utils.walker import walk
 
 X = np.linspace(-3, 3, 61)
 
@@ -76,3 +78,99 @@ def test_a_boolean_program_stays_a_comparison():
     y = programs(lambda x: 2 * x > 1, box([0.0, 1.0, -1.0], [0.1, 2.0, 1.0]))[1]
     assert isinstance(y, Interval) and y.lower.tolist() == [False, True, False]
     assert y.upper.tolist() == [False, True, True]
+
+
+class Point:
+    """An element of the domain of single numbers, in which a walk has to give what JAX gives."""
+
+    def __init__(self, value):
+        self.value = self.lower = self.upper = value
+        self.shape, self.dtype = value.shape, value.dtype
+
+
+def of_points(f):
+    """f by the walker, with its chains, in the domain of points."""
+
+    def rule(eqn, *values):
+        y = as_usual(eqn, *(v.value if isinstance(v, Point) else v for v in values)) if eqn else jnp.multiply(
+            *(v.value if isinstance(v, Point) else v for v in values)
+        )  # fmt: skip
+        return Point(y)
+
+    rules = dict.fromkeys(INTERVAL_RULES, rule) | {"univariate": lambda program, x: Point(program(x.value))}
+
+    def walked(*arguments):
+        closed = jax.make_jaxpr(f)(*arguments)
+        (y,) = walk(closed.jaxpr, closed.consts, list(map(Point, arguments)), rules)
+        return y.value
+
+    return walked
+
+
+UNARY = [
+    jnp.negative,
+    jnp.exp,
+    jnp.tanh,
+    jax.nn.sigmoid,
+    jnp.square,
+    lambda x: 2 * x,
+    lambda x: x / 3,
+    lambda x: 2 / x,
+]
+BINARY = [
+    jnp.add,
+    jnp.subtract,
+    jnp.multiply,
+    jnp.divide,
+    jnp.maximum,
+    lambda a, b: jnp.where(a > 1.07 * b, a * b, 0),
+]
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_a_program_of_several_variables_stays_what_it_is(seed):
+    """Random sums, products and quotients of few variables: the chains gathered on the way compute the same."""
+
+    def f(*values):
+        rng, values = np.random.default_rng(seed), list(values)
+
+        def recent(n):
+            return (values[i] for i in rng.integers(max(len(values) - 4, 0), len(values), size=n))
+
+        for _ in range(rng.integers(3, 12)):
+            if rng.random() < 0.35:
+                values.append(UNARY[rng.integers(len(UNARY))](*recent(1)))
+            else:
+                values.append(BINARY[rng.integers(len(BINARY))](*recent(2)))
+        return values[-1]
+
+    arguments = [jnp.asarray(x) for x in np.random.default_rng([seed, 1]).uniform(0.6, 1.4, (2, 4))]
+    expected = f(*arguments)
+    finite = np.isfinite(expected)
+    np.testing.assert_allclose(of_points(f)(*arguments)[finite], expected[finite], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "f, value",
+    [
+        (lambda x, g: x * g / g, lambda x, g: x),
+        (lambda x, g: g * jnp.tanh(x) / g, lambda x, g: np.tanh(x)),
+        (lambda x, g: (g * jnp.tanh(x)) / (g * jnp.exp(x)), lambda x, g: np.tanh(x) / np.exp(x)),
+        (lambda x, g: (x * g) / (g * x), lambda x, g: np.ones_like(x)),
+    ],
+)
+@pytest.mark.parametrize("enclose", [intervals.enclose, zonotopes.enclose])
+def test_a_common_factor_of_a_quotient_is_no_common_scale(enclose, f, value):
+    inputs = box([1.0], [1.2]), box([2.0], [3.0])
+    for x, g in [(1.0, 2.0), (1.1, 2.5), (1.2, 3.0)]:
+        assert enclose(f)(*inputs).contains(value(np.array([x]), np.array([g]))).all()
+
+
+def test_a_function_of_the_users_may_have_any_name():
+    @jax.custom_jvp
+    def exp_neg_sq(x):
+        return x + 1
+
+    exp_neg_sq.defjvp(lambda x, t: (x[0] + 1, t[0]))
+    y = intervals.enclose(exp_neg_sq)(box([1.0], [1.2]))
+    assert y.contains(jnp.array([2.1])).all() and not y.contains(jnp.array([0.3])).any()

@@ -172,8 +172,13 @@ def test_a_point_reproduces_values_and_adjoints(dtype, tolerance):
     params, x = parameters(rng, [3, 8, 8, 1], dtype), rng.normal(size=3).astype(dtype)
     f = network("silu")
     enclosure = jax.jit(enclose(f))(params, box(x, x), offsets(params))
-    assert holds(enclosure, jax.jit(f)(params, x, offsets(params)))
-    assert all(jnp.all(upper - lower < tolerance) for lower, upper in pairs(enclosure))
+    values = jax.jit(f)(params, x, offsets(params))
+    assert holds(enclosure, values)
+    for (lower, upper), value in zip(pairs(enclosure), jax.tree.leaves(values), strict=True):
+        assert jnp.all(upper - lower < tolerance)
+        # the bounds of rounding errors are wide, what they surround is not moved
+        middle = Interval(lower, upper).midpoint
+        np.testing.assert_allclose(middle, value, rtol=0, atol=4 * np.spacing(np.abs(value).max()))
 
 
 def pairs(enclosure):
@@ -343,6 +348,18 @@ def test_half_precision_is_refused():
 def test_bad_boxes_are_refused(lower, upper, message):
     with pytest.raises(ValueError, match=message):
         box(lower, upper)
+
+
+@pytest.mark.parametrize("bounds", [([np.nan], [1.0]), ([2.0], [1.0]), ([0.0], [np.nan])])
+def test_an_interval_that_is_none_is_refused_where_it_is_not_traced(bounds):
+    with pytest.raises(ValueError, match=r"expected lower <= upper, got \["):
+        enclose(jnp.tanh)(Interval(*map(jnp.asarray, bounds)))
+
+
+def test_another_device_is_warned_of(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    with pytest.warns(UserWarning, match="on gpu nothing is proven"):
+        enclose(jnp.tanh)(box([0.0], [1.0]))
 
 
 def test_box_rounds_outward_what_float32_cannot_hold():

@@ -31,7 +31,7 @@ def test_half_the_significance_bounds_the_change_of_one_node(activation):
             keep = list(ALL)
             keep[layer - 1] = np.delete(keep[layer - 1], node)
             bound = change_bound(analysis, keep, constants)
-            np.testing.assert_allclose(bound, analysis.hidden[layer - 1][node] / 2, rtol=1e-5)
+            np.testing.assert_allclose(bound, analysis.hidden[layer - 1][node] / 2, rtol=1e-5, atol=1e-36)
             held = forward(model.arrays(), X, {(layer, node): float(constants[layer - 1][node])})[-1]
             assert abs(held - y).max() <= bound
 
@@ -61,17 +61,18 @@ def test_another_constant_has_a_larger_bound_and_one_outside_is_refused():
 def test_the_way_leads_from_the_network_to_the_pruned_one():
     model, _, constants = analysed()
     keep = [np.array([0, 3]), np.array([1, 2, 3])]
-    along, masks = change(model, constants), removed(model.widths, keep)
+    masks = removed(model.widths, keep)
     assert [mask.tolist() for mask in masks] == [[False, True, True, False, True], [True, False, False, False]]
-    np.testing.assert_allclose(along(X, 0.0, masks), model(X), rtol=1e-14)
-    np.testing.assert_allclose(along(X, 1.0, masks), prune(model, keep, constants)(X), rtol=1e-6)
+    np.testing.assert_allclose(change(model, X, 0.0, masks, constants), model(X), rtol=1e-14)
+    np.testing.assert_allclose(change(model, X, 1.0, masks, constants), prune(model, keep, constants)(X), rtol=1e-6)
 
 
 def test_enclosures_of_changes_hold_what_is_found_and_are_tight():
     model, analysis, constants = analysed()
     steps = [[np.arange(4), ALL[1]], [np.arange(3), np.arange(3)], [np.array([2]), np.array([0])]]
-    enclosed = changes_enclosed(model, BOX, steps, constants, boxes=200, batch=16)
-    found = changes_found(model, BOX, steps, constants, samples=512)
+    with_constants = [(keep, constants) for keep in steps]
+    enclosed = changes_enclosed(model, BOX, with_constants, boxes=200, batch=16)
+    found = changes_found(model, BOX, with_constants, samples=512)
     assert enclosed.shape == found.shape == (3,)
     assert jnp.all(enclosed.lower <= found.lower) and jnp.all(found.upper <= enclosed.upper)
     for i, keep in enumerate(steps):
@@ -79,3 +80,12 @@ def test_enclosures_of_changes_hold_what_is_found_and_are_tight():
         assert enclosed.lower[i] <= difference.min() + 1e-9 and difference.max() <= enclosed.upper[i] + 1e-9
         assert float(enclosed.magnitude[i]) <= change_bound(analysis, keep, constants)
         assert float(enclosed.magnitude[i]) <= 2 * float(found.magnitude[i])
+
+
+def test_a_step_that_changes_nothing_takes_no_effort_from_the_others():
+    model, _, constants = analysed()
+    step, nothing = ([np.arange(4), ALL[1]], constants), (ALL, constants)
+    alone = changes_enclosed(model, BOX, [step], boxes=100, batch=16)
+    beside = changes_enclosed(model, BOX, [step, nothing], boxes=100, batch=16)
+    assert beside.magnitude[1] == 0
+    np.testing.assert_allclose(beside.magnitude[0], alone.magnitude[0], rtol=0.05)

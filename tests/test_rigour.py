@@ -21,7 +21,7 @@ PRECISIONS = dict(zip(RULES + PROGRAMS, itertools.cycle(DTYPES), strict=False))
 SAMPLE = [(name, "intervals") for name in RULES + PROGRAMS[::9]] + [
     (name, method) for method in METHODS for name in RULES[::13]
 ]
-NETWORKS = list(networks.networks(seeds=[0], depths=[1]))[:2]
+NETWORKS = list(networks.networks(seeds=[0], depths=[2, 3]))[::3]
 
 
 @pytest.mark.parametrize("name, method", list(dict.fromkeys(SAMPLE)))
@@ -45,7 +45,7 @@ def test_every_rule_is_asked():
         for name in re.findall(r"= (\w+)[\[ ]", str(jax.make_jaxpr(case.f)(*shapes)))
     }
     # primitives of later versions of JAX, and a rule for more than one
-    others = {"one_minus_square", "expand_dims", "unstack", "custom_jvp_call[name=exp_neg_sq]", "univariate"}
+    others = {"one_minus_square", "expand_dims", "unstack", "univariate"}
     assert set(INTERVAL_RULES) - asked <= others
 
 

@@ -199,3 +199,11 @@ def test_the_box_decides_the_dtype(significance):
 def test_a_box_of_another_shape_is_refused(shape):
     with pytest.raises(ValueError, match=r"must have shape \(3,\), one interval per input, got"):
         analyse(MODEL, Interval(jnp.zeros(shape), jnp.ones(shape)))
+
+
+@pytest.mark.parametrize(
+    "lower, upper, message", [(2.0, 1.0, "lower <= upper"), (0.0, np.inf, "finite bounds, got inf")]
+)
+def test_a_box_that_is_none_is_refused(lower, upper, message):
+    with pytest.raises(ValueError, match=message):
+        analyse(MODEL, Interval(jnp.full(3, lower), jnp.full(3, upper)))

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from jax import lax
 from oracles import random_surrogate
+from verify.primitives import leaves
 
 from sobolev_utils import intervals, zonotopes
 from sobolev_utils.intervals import Interval, box
+from sobolev_utils.network import ACTIVATIONS
 from sobolev_utils.significance import values_and_adjoints
 
 W = np.array([[1.0, -2.0, 0.5], [0.3, 0.7, -1.1], [2.0, 1.0, 1.0], [-0.4, 0.2, 0.9]])
@@ -34,10 +36,6 @@ PROGRAMS = {
     "precision": lambda x: x.astype(jnp.float32) * 3,
     "steps": lambda x: jnp.floor(x) + jnp.sign(x),
 }
-
-
-def leaves(enclosure):
-    return jax.tree.leaves(enclosure, is_leaf=lambda x: isinstance(x, Interval))
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -106,8 +104,8 @@ def test_fewer_generators_are_wider_and_still_enclose():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_networks_of_every_activation_are_enclosed(dtype):
     rng = np.random.default_rng(3)
-    for activation in ("silu", "relu", "softplus"):
-        model = random_surrogate(widths=(6, 5), activation=activation)
+    for activation in ACTIVATIONS:
+        model = random_surrogate(widths=(6, 5), activation=activation, dtype=dtype)
         f = jax.jit(zonotopes.enclose(lambda x, model=model: values_and_adjoints(model, x)))
         sample = jax.jit(jax.vmap(lambda x, model=model: values_and_adjoints(model, x)))
         for width in (0, 0.1, 2):

@@ -4,9 +4,6 @@ Networks as they are initialised, 6 x 128 with 7 inputs but for what is varied; 
 of ten runs, for values and adjoints of all nodes.
 """
 
-import os
-import time
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import jax
@@ -14,13 +11,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from flax import nnx
+from run import seconds, splitting
 
 from sobolev_utils.artifacts import results_folder, save_figure, save_table
 from sobolev_utils.figures import use_style
 from sobolev_utils.intervals import box
 from sobolev_utils.network import Surrogate
 from sobolev_utils.significance import METHODS, inside, values_and_adjoints
-from sobolev_utils.subdivision import analyse_subdivided
 
 VARIED = {
     "depth": (2, 4, 6, 9, 12),
@@ -43,18 +40,7 @@ def one_box(method, **varied):
 
 def sub_boxes(n):
     model, inputs = network()
-    reached = inside(model, inputs, samples=2**10)
-    with redirect_stdout(open(os.devnull, "w")):
-        first, all_ = (
-            seconds(lambda n=n: analyse_subdivided(model, inputs, reached, boxes=n).hidden) for n in (1, n)
-        )
-    return max(all_ - first, 0.0)
-
-
-def seconds(f, *args):
-    start = time.perf_counter()
-    jax.block_until_ready(f(*args))
-    return time.perf_counter() - start
+    return splitting(model, inputs, inside(model, inputs, samples=2**10), boxes=n)
 
 
 def measure():

@@ -84,7 +84,9 @@ def test_no_method_is_tighter_than_what_is_reached_nor_wider_than_the_one_before
 def test_no_change_that_was_found_exceeds_its_bounds():
     changes = pd.read_csv(TABLES / "changes.csv")
     assert (changes["found"] <= changes["theorem"]).all() and (changes["found"] <= changes["along the way"]).all()
-    assert (changes["along the way"] <= 20 * changes["found"] + 1e-7).sum() >= len(changes) - 2
+    # of the first node of a layer both bounds are within a factor
+    first = changes[changes.step.str.endswith("first node")]
+    assert (first["along the way"] < 3 * first["found"]).all() and (first["theorem"] < 10 * first["found"]).all()
 
 
 def test_every_way_to_prune_has_ten_seeds():
@@ -93,6 +95,14 @@ def test_every_way_to_prune_has_ten_seeds():
     assert (counts == 10).all() and set(study.parameters) == {433, 40}
     assert {"iasa_plain", "iasa_tight", "iasa_plain_iterative", "iasa_tight_iterative", "sampled", "magnitude",
             "random", "scratch"} <= set(study.method)  # fmt: skip
+
+
+def test_in_steps_significance_has_the_best_of_the_worst_seeds():
+    study = pd.read_csv(TABLES / "pruning.csv")
+    small = study[(study.parameters == 40) & (study.stage == "pruned")]
+    worst = 1 - small.pivot_table(index="method", columns="quantity", values="r2", aggfunc="min")
+    in_steps = worst.index.isin(["iasa_plain_iterative", "iasa_tight_iterative"])
+    assert (worst[in_steps].max() < worst[~in_steps].min()).all()
 
 
 def test_the_readme_shows_the_table():
