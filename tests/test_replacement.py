@@ -87,5 +87,5 @@ def test_a_step_that_changes_nothing_takes_no_effort_from_the_others():
     step, nothing = ([np.arange(4), ALL[1]], constants), (ALL, constants)
     alone = changes_enclosed(model, BOX, [step], boxes=100, batch=16)
     beside = changes_enclosed(model, BOX, [step, nothing], boxes=100, batch=16)
-    assert beside.magnitude[1] == 0
+    assert beside.magnitude[1] < 1e-300
     np.testing.assert_allclose(beside.magnitude[0], alone.magnitude[0], rtol=0.05)
