@@ -29,7 +29,7 @@ notebooks: $(STAMP) ## the same, and the outputs into the committed notebooks
 seeds: $(STAMP) ## the R^2 table under ten seeds, into results/tables/r2_seeds.csv
 	@$(PY) -m sobolev_utils.reproduce --seeds 10
 
-study: $(STAMP) ## pruning methods compared under ten seeds, into results/tables/pruning.csv
+study: $(STAMP) ## pruning methods and what lies past the paper, ten seeds each, into pruning.csv and beyond.csv
 	@$(PY) -m sobolev_utils.study --seeds 10
 
 test: $(STAMP) ## the tests, and the notebooks against their committed outputs
@@ -44,9 +44,10 @@ verify: $(STAMP) ## the rigour of the enclosures, against ball arithmetic and sa
 lab: $(STAMP) ## JupyterLab on the notebooks
 	@$(PY) -m jupyterlab notebooks
 
-bench: $(STAMP) ## time and memory, into results/tables/timings.csv and iasa_cost.csv
+bench: $(STAMP) ## time and memory, into results/tables/timings.csv, iasa_cost.csv, step_cost.csv and vjp_accuracy.csv
 	@$(PY) tests/benchmarks/run.py
 	@$(PY) tests/benchmarks/growth.py
+	@$(PY) tests/benchmarks/steps.py
 
 lint: $(STAMP) ## style of the package, the tests and the notebooks
 	@$(PY) -m ruff check sobolev_utils tests notebooks

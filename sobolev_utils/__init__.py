@@ -3,7 +3,7 @@
 Modules, each importing only from those below it:
 
     reproduce   study
-    execution   provenance   figures
+    execution   provenance   figures     beyond   comparison
                              stages
                              problem
     replacement pruning      artifacts   metrics
@@ -11,10 +11,10 @@ Modules, each importing only from those below it:
     significance
     zonotopes
     intervals              training
-    univariate             losses
-    interval_rules         network     simulation
-    walker   affine                    basket   payoffs
-    interval_arithmetic
+    univariate             least_squares
+    interval_rules         losses      directions
+    walker   affine        network     simulation
+    interval_arithmetic                basket   payoffs
     chains   rounding
 
 `problem` is the case study as the notebooks share it; all others but `simulation` and below take any reference model.

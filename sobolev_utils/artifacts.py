@@ -144,11 +144,12 @@ def save_table(results: Path, name: str, frame: pd.DataFrame, formats: Sequence[
     return [write_bytes(tables / f"{name}.{kind}", data) for kind, data in rendered.items()]
 
 
-STUDIES = {"r2_seeds": "make seeds", "pruning": "make study"}  # tables over many seeds, and what makes them
+# Tables that no notebook makes, and what does.
+STUDIES = {"r2_seeds": "make seeds", "pruning": "make study", "beyond": "make study", "step_cost": "make bench"}
 
 
 def read_study(results: Path, name: str) -> pd.DataFrame:
-    """A table over many seeds, of these results or else the one committed with this checkout.
+    """A table that no notebook makes, of these results or else the one committed with this checkout.
 
     Raises `ArtifactError` where there is neither.
     """

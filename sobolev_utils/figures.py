@@ -16,6 +16,7 @@ from sobolev_utils.significance import Significance
 from sobolev_utils.stages import QUANTITIES, STAGES, Trained
 
 __all__ = [
+    "beyond",
     "changes",
     "dense_and_sparse",
     "derivatives",
@@ -24,6 +25,7 @@ __all__ = [
     "seed_spread",
     "significance_by_rank",
     "significance_maps",
+    "step_cost",
     "use_style",
     "widths_by_layer",
 ]
@@ -233,4 +235,51 @@ def pruning_methods(table: pd.DataFrame) -> Figure:
         axes[0].set(yticks=range(len(names)), yticklabels=names.values(), ylim=(len(names) - 0.5, -0.5))
     for axis in rows[-1]:
         axis.set_xlabel("1 − R²")
+    return figure
+
+
+def step_cost(table: pd.DataFrame) -> Figure:
+    """Time of a training step over the numbers of inputs and of outputs: a line for each way to take derivatives."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.0), sharey=True)
+    for axis, (varied, rows) in zip(axes, table.groupby("varied", sort=False), strict=True):
+        for way, line in rows.groupby("way", sort=False):
+            axis.loglog(line.value, 1e3 * line.seconds, "o-", ms=4, label=way)
+        axis.set(xlabel=varied)
+        values = sorted(rows.value.unique())
+        axis.set_xticks(values, values)
+        axis.minorticks_off()
+        axis.legend(fontsize=7)
+    axes[0].set_ylabel("milliseconds a step")
+    return figure
+
+
+def beyond(study: pd.DataFrame, seeds: pd.DataFrame, published: Mapping[str, Sequence[float]]) -> Figure:
+    """1 - R^2 over the number of parameters, published and ours: mean of the seeds, with a bar to the worst.
+
+    study: of `beyond`; seeds: R^2 of the paper's stages under several seeds, of which the fixed sample is shown. The
+    published pruned networks have 433 or 40 parameters, hence the lines.
+    """
+    sizes = {"oversized": 83_713, "pruned": 433, "sobolev_nn": 433, "sobolev_reference": 433}
+    fixed = seeds[seeds.budget == "paths_8192"]
+    ours = fixed.assign(error=1 - fixed.r2, experiment=fixed.stage, parameters=fixed.stage.map(sizes))
+    shown = study[study.experiment.isin(["pathwise_8192", "second_order", "lm_433", "lm_40"])]
+    ours = pd.concat([ours, shown.assign(error=shown.one_minus_r2)])
+    figure, axes = plt.subplots(1, len(QUANTITIES), figsize=(7.2, 3.6), sharey=True)
+    names = list(ours.experiment.unique())
+    for place, (axis, quantity) in enumerate(zip(axes, QUANTITIES, strict=True)):
+        for n, stage in enumerate(published):
+            span = [sizes[stage]] * 2 if stage == "oversized" else [40, 433]
+            error = [1 - published[stage][place]] * 2
+            axis.plot(span, error, "x--", color=f"C{n}", lw=0.8, ms=5, label=f"published: {stage}")
+        for name, marker in zip(names, "osv^DPX*", strict=False):
+            rows = ours[(ours.experiment == name) & (ours.quantity == quantity)]
+            mean, worst = rows.error.mean(), rows.error.max()
+            colour = f"C{list(published).index(name)}" if name in published else "k"
+            axis.errorbar(
+                rows.parameters.iloc[:1], [mean], yerr=[[0], [worst - mean]], fmt=marker, color=colour, ms=5,
+                capsize=2, mfc="none" if name not in published else None, label=f"ours: {name}",
+            )  # fmt: skip
+        axis.set(xscale="log", yscale="log", xlabel="parameters", title=quantity, xlim=(20, 2e5))
+    axes[0].set_ylabel("$1 - R^2$")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7)
     return figure

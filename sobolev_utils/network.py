@@ -25,7 +25,7 @@ class Normalisation(nnx.Variable):
 
 
 class Surrogate(nnx.Module):
-    """A dense network R^n -> R in normalised coordinates.
+    """A dense network R^n -> R, or R^m for m > 1 outputs, in normalised coordinates.
 
         f(x) = m_y + s_y g((x - m_x) / s_x),   g = W_L phi(... phi(W_0 u + b_0) ...) + b_L
 
@@ -34,21 +34,24 @@ class Surrogate(nnx.Module):
     1 or an unknown activation.
     """
 
-    def __init__(self, n_inputs: int, widths: Sequence[int], *, activation: str = "silu", rngs: nnx.Rngs):
-        if n_inputs < 1 or not widths or min(widths) < 1:
+    def __init__(
+        self, n_inputs: int, widths: Sequence[int], *, n_outputs: int = 1, activation: str = "silu", rngs: nnx.Rngs
+    ):
+        if n_inputs < 1 or not widths or min(widths) < 1 or n_outputs < 1:
             raise ValueError(
-                f"need at least one input, one hidden layer and one node in each, got {n_inputs} and {tuple(widths)}"
+                "need at least one input, one hidden layer and one node in each, and one output, "
+                f"got {n_inputs}, {tuple(widths)} and {n_outputs}"
             )
         if activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {activation!r}, expected one of {sorted(ACTIVATIONS)}")
-        sizes = [n_inputs, *widths, 1]
+        sizes = [n_inputs, *widths, n_outputs]
         self.activation = activation
         self.layers = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in pairwise(sizes)])
         self.x_mean, self.x_std = Normalisation(jnp.zeros(())), Normalisation(jnp.ones(()))
         self.y_mean, self.y_std = Normalisation(jnp.zeros(())), Normalisation(jnp.ones(()))
 
     def normalise(self, x: jax.Array, y: jax.Array) -> "Surrogate":
-        """Takes scalar means and standard deviations from inputs (n, n_inputs) and labels (n,); returns self.
+        """Takes scalar means and standard deviations from inputs (n, n_inputs) and labels (n, ...); returns self.
 
         Raises ValueError for inputs or labels that do not vary, or are not finite.
         """
@@ -66,6 +69,10 @@ class Surrogate(nnx.Module):
         return self.layers[0].in_features
 
     @property
+    def n_outputs(self) -> int:
+        return self.layers[-1].out_features
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """Numbers of nodes in the hidden layers."""
         return tuple(layer.out_features for layer in self.layers)[:-1]
@@ -78,7 +85,8 @@ class Surrogate(nnx.Module):
     def nodes(
         self, x: jax.Array, change: Callable[[int, jax.Array], jax.Array] = lambda layer, values: values
     ) -> list[jax.Array]:
-        """Values of [inputs, hidden layer 1, ..., output] for x (..., n_inputs); the output has shape (...).
+        """Values of [inputs, hidden layer 1, ..., output] for x (..., n_inputs); the output has shape (...),
+        or (..., n_outputs) where there are several.
 
         All are computed in the floating-point type of x, whatever that of the weights. `change(layer, values)` takes
         the place of the values (..., width) of hidden layer 1, 2, ...: to add to them, or to hold some constant.
@@ -98,20 +106,46 @@ class Surrogate(nnx.Module):
             if i < len(self.widths):
                 h = change(i + 1, phi(h))
                 values.append(h)
-        return [*values, at(self.y_mean) + at(self.y_std) * h[..., 0]]
+        y = h[..., 0] if self.n_outputs == 1 else h
+        return [*values, at(self.y_mean) + at(self.y_std) * y]
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """f(x) for x (..., n_inputs); shape (...). Raises ValueError for another number of inputs."""
+        """f(x) for x (..., n_inputs); shape (...), or (..., n_outputs) where there are several.
+
+        Raises ValueError for another number of inputs.
+        """
         return self.nodes(x)[-1]
 
     def value_and_delta(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """f(x), shape (...), and its gradient in the inputs, shape (..., n_inputs), in one reverse sweep."""
+        """f(x), shape (...), and its gradient in the inputs, shape (..., n_inputs), in one reverse sweep.
+
+        Raises ValueError where there are several outputs, and so no gradient.
+        """
+        if self.n_outputs > 1:
+            raise ValueError(f"a gradient is of one output, got a surrogate with {self.n_outputs}: see value_and_vjp")
         y, pullback = jax.vjp(self, x)
         return y, *pullback(jnp.ones_like(y))
 
     def delta(self, x: jax.Array) -> jax.Array:
         """Gradient in the inputs, shape (..., n_inputs)."""
         return self.value_and_delta(x)[1]
+
+    def value_and_vjp(self, x: jax.Array, cotangents: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """f(x), and u'J for each of k cotangents u, (n_samples, k, n_outputs), of the outputs: (n_samples, k,
+        n_inputs).
+
+        A reverse sweep for each u.
+        """
+        y, pullback = jax.vjp(self, x)
+        return y, *jax.vmap(pullback, in_axes=1, out_axes=1)(cotangents.reshape(*cotangents.shape[:2], *y.shape[1:]))
+
+    def value_delta_and_hvp(self, x: jax.Array, directions: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """f(x), its gradient, and H v for each of k directions v, (n_samples, k, n_inputs): a shape that H v has too.
+
+        Forward over reverse: a tangent of the reverse sweep for each v.
+        """
+        (y, dydx), tangent = jax.linearize(self.value_and_delta, x)
+        return y, dydx, jax.vmap(tangent, in_axes=1, out_axes=1)(directions)[1]
 
     def hessian(self, x: jax.Array) -> jax.Array:
         """Second derivatives in the inputs, shape (..., n_inputs, n_inputs)."""
@@ -142,7 +176,13 @@ class Surrogate(nnx.Module):
         activation = str(arrays["activation"])
         # the shapes are all that is needed of what is overwritten
         model = nnx.eval_shape(
-            lambda: cls(arrays["kernel_0"].shape[0], widths[:-1], activation=activation, rngs=nnx.Rngs(0))
+            lambda: cls(
+                arrays["kernel_0"].shape[0],
+                widths[:-1],
+                n_outputs=widths[-1],
+                activation=activation,
+                rngs=nnx.Rngs(0),
+            )
         )
         for i, layer in enumerate(model.layers):
             layer.kernel, layer.bias = (nnx.Param(jnp.asarray(arrays[f"{name}_{i}"])) for name in ("kernel", "bias"))

@@ -91,7 +91,7 @@ def prune(model: Surrogate, keep: Sequence[np.ndarray], constants: Sequence[jax.
         if constant.shape != (width,):
             raise ValueError(f"layer {layer}: constants must have shape {(width,)}, got {constant.shape}")
     arrays = model.arrays()
-    nodes = [np.arange(model.n_inputs), *map(np.asarray, keep), np.arange(1)]
+    nodes = [np.arange(model.n_inputs), *map(np.asarray, keep), np.arange(model.n_outputs)]
     constants = [np.zeros(model.n_inputs), *map(np.asarray, constants)]
     for i, (rows, columns) in enumerate(pairwise(nodes)):
         kernel, bias = arrays[f"kernel_{i}"], arrays[f"bias_{i}"]

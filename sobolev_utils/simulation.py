@@ -17,8 +17,10 @@ from sobolev_utils.basket import GaussianBasket
 
 __all__ = [
     "POINTS",
+    "CurvedSamples",
     "LeastSquaresMonteCarlo",
     "Samples",
+    "StripSamples",
     "euler_maruyama",
     "exact_bachelier",
     "normal_points",
@@ -28,11 +30,32 @@ POINTS = ("sobol", "pseudo_random")
 
 
 class Samples(NamedTuple):
-    """Inputs x (n_samples, n_inputs), labels y (n_samples,), derivatives dydx (n_samples, n_inputs)."""
+    """Inputs x (n_samples, n_inputs), labels y (n_samples,), derivatives dydx (n_samples, n_inputs) or None."""
+
+    x: jax.Array
+    y: jax.Array
+    dydx: jax.Array | None = None
+
+
+class CurvedSamples(NamedTuple):
+    """Samples, and Hessian-vector products hvp along k directions, both (n_samples, k, n_inputs)."""
 
     x: jax.Array
     y: jax.Array
     dydx: jax.Array
+    directions: jax.Array
+    hvp: jax.Array
+
+
+class StripSamples(NamedTuple):
+    """Labels y (n_samples, m) of m outputs, and vector-Jacobian products vjp (n_samples, k, n_inputs) along k
+    cotangents (n_samples, k, m).
+    """
+
+    x: jax.Array
+    y: jax.Array
+    cotangents: jax.Array
+    vjp: jax.Array
 
 
 def euler_maruyama(drift: Callable, diffusion: Callable, s0, times, increments) -> jax.Array:
@@ -121,8 +144,13 @@ class LeastSquaresMonteCarlo:
     p = F z' sqrt(T2 - T1), or, `antithetic`, y = (v(w'(x + p)) + v(w'(x - p))) / 2; dydx by jax.vjp for fixed p.
     The labels are never averaged prices: the regression does the averaging (Longstaff & Schwartz 2001).
 
-    payoff(s, strike) maps arrays elementwise. points: "sobol" or "pseudo_random". Raises ValueError for other points
-    or a negative spread.
+    payoff(s, strike) maps arrays elementwise. points: "sobol" or "pseudo_random". control: a function (..., n) ->
+    (...) close to the price, such as a surrogate from a first fit; labels then are y - C with the control variate
+
+        C = grad V(x)'p + (p'H(x)p - tr F'H(x)F tau) / 2,   E C = 0,   tau = T2 - T1
+
+    of its delta and its Hessian H (in an antithetic pair the first term cancels): it varies less, its mean and that
+    of dydx are the same. Raises ValueError for other points or a negative spread.
     """
 
     basket: GaussianBasket
@@ -130,6 +158,7 @@ class LeastSquaresMonteCarlo:
     points: str = "sobol"
     antithetic: bool = True
     spread: float = 1.5
+    control: Callable[[jax.Array], jax.Array] | None = None
 
     def __post_init__(self):
         if self.points not in POINTS:
@@ -138,18 +167,36 @@ class LeastSquaresMonteCarlo:
             raise ValueError(f"the spread must be finite and not negative, got {self.spread}")
 
     def sample(self, key: jax.Array, n: int) -> Samples:
-        """n samples from `key`; shapes as in `Samples`. Traceable. Raises ValueError as `normal_points` does."""
-        basket, n_assets = self.basket, self.basket.n_assets
-        z = normal_points(key, n, 2 * n_assets, self.points)
-        factor = jnp.asarray(basket.factor, z.dtype)
-        # Coordinates alternate, so that spot and path of the first Brownian motion get the first two, most even ones.
-        x = 1 + self.spread * basket.exposure**0.5 * z[:, 0::2] @ factor.T
-        p = (basket.maturity - basket.exposure) ** 0.5 * z[:, 1::2] @ factor.T
-        y, pullback = jax.vjp(partial(self._label, p=p), x)
+        """n samples from `key`: x, y and dydx. Traceable. Raises ValueError as `normal_points` does."""
+        x, p = self.paths(key, n)
+        y, pullback = jax.vjp(partial(self.label, p=p), x)
         return Samples(x, y, *pullback(jnp.ones_like(y)))
 
-    def _label(self, x: jax.Array, p: jax.Array) -> jax.Array:
-        up = self.payoff(self.basket.underlying(x + p), self.basket.strike)
-        if not self.antithetic:
-            return up
-        return (up + self.payoff(self.basket.underlying(x - p), self.basket.strike)) / 2
+    def paths(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
+        """Spots x at exposure, and increments p from then to maturity: (n, n_assets) each."""
+        z = normal_points(key, n, 2 * self.basket.n_assets, self.points)
+        factor = jnp.asarray(self.basket.factor, z.dtype)
+        # Coordinates alternate, so that spot and path of the first Brownian motion get the first two, most even ones.
+        x = 1 + self.spread * self.basket.exposure**0.5 * z[:, 0::2] @ factor.T
+        return x, self._tau**0.5 * z[:, 1::2] @ factor.T
+
+    def label(self, x: jax.Array, p: jax.Array) -> jax.Array:
+        """The labels (n,) of paths from x with increments p, (n, n_assets): a function of x to be differentiated."""
+        paths = (p, -p) if self.antithetic else (p,)
+        y = sum(self.payoff(self.basket.underlying(x + p), self.basket.strike) for p in paths) / len(paths)
+        return y if self.control is None else y - self._control_variate(x, p)
+
+    def _control_variate(self, x: jax.Array, p: jax.Array) -> jax.Array:
+        def along(f, v):
+            return lambda x: jax.jvp(f, (x,), (jnp.broadcast_to(v, x.shape),))[1]
+
+        def curvature(v):
+            return along(along(self.control, v), v)(x)
+
+        factor = jnp.asarray(self.basket.factor, x.dtype)
+        square = (curvature(p) - self._tau * jax.vmap(curvature)(factor.T).sum(axis=0)) / 2
+        return square if self.antithetic else square + along(self.control, p)(x)
+
+    @property
+    def _tau(self) -> float:
+        return self.basket.maturity - self.basket.exposure

@@ -1,7 +1,7 @@
 """One `fit` for every stage: values or Sobolev targets, a fixed sample or fresh paths."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +11,26 @@ import optax.contrib
 from flax import nnx
 from tqdm import tqdm
 
+from sobolev_utils.least_squares import levenberg_marquardt
 from sobolev_utils.losses import Loss
 from sobolev_utils.network import Surrogate
 from sobolev_utils.simulation import Samples
 
-__all__ = ["Draw", "fit", "shuffled"]
+__all__ = ["Diverged", "Draw", "fit", "shuffled"]
 
 Draw = Callable[[jax.Array], Samples]
+
+
+class Diverged(FloatingPointError):
+    """A training run whose loss stopped being finite, at `step`, counted from 1 over all epochs.
+
+    model: the surrogate of the last step with a finite loss (the first one, if there is none); history: the mean loss
+    of each whole epoch until then.
+    """
+
+    def __init__(self, message: str, model: Surrogate, history: np.ndarray, step: int):
+        super().__init__(message)
+        self.model, self.history, self.step = model, history, step
 
 
 def shuffled(samples: Samples) -> Draw:
@@ -28,8 +41,20 @@ def shuffled(samples: Samples) -> Draw:
     if samples.x.ndim != 2:
         raise ValueError(f"samples.x must have shape (n_samples, n_inputs), got {samples.x.shape}")
     n, n_inputs = samples.x.shape
-    expected = Samples((n, n_inputs), (n,), (n, n_inputs))
-    for name, array, shape in zip(Samples._fields, samples, expected, strict=True):
+    given = {name: array for name, array in samples._asdict().items() if array is not None}
+    outputs, directions, cotangents = (
+        given[name].shape[1:] if name in given else () for name in ("y", "directions", "cotangents")
+    )
+    expected = {
+        # (n, 1) is a mistake, and would be broadcast
+        "y": (n, *outputs) if len(outputs) == 1 and outputs != (1,) else (n,),
+        "directions": (n, *directions[:1], n_inputs),
+        "hvp": (n, *directions[:1], n_inputs),
+        "cotangents": (n, *cotangents[:1], *outputs),
+        "vjp": (n, *cotangents[:1], n_inputs),
+    }
+    for name, array in given.items():
+        shape = expected.get(name, (n, n_inputs))
         if array.shape != shape:
             raise ValueError(
                 f"samples.{name} must have shape {shape} to go with x {samples.x.shape}, got {array.shape}"
@@ -79,7 +104,7 @@ def fit(
     *,
     key: jax.Array,
     epochs: int,
-    batch: int = 512,
+    batch: int | None = None,
     learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
     optimiser: str = "adam",
@@ -88,26 +113,34 @@ def fit(
     """Minimise E loss(model, samples) at a cosine rate; returns a new model and the loss by epoch.
 
     Each epoch asks `draw(key)` for samples, the same ones (`shuffled`) or fresh ones, and takes one step for each
-    `batch` of them, in order. Epochs are scanned in one compiled program, called for one chunk after another so
-    that a progress bar called `name` can move; samples are drawn and kept on the device. The history is the mean
-    loss over each epoch, shape (epochs,), as it was during training.
+    `batch` of them (None: 512), in order. Epochs are scanned in one compiled program, called for one chunk after
+    another so that a progress bar called `name` can move; samples are drawn and kept on the device. The history is
+    the mean loss over each epoch, shape (epochs,), as it was during training.
 
     Weights W, not biases, decay by eta * weight_decay * (eta / learning_rate) * W in a step of rate eta: decoupled
     from the gradient (Loshchilov & Hutter 2019), and annealed with the rate, so that the early steps look for a
     simple function and the late ones are not biased towards zero.
 
     optimiser: "adam", or "muon" (Jordan et al. 2024), which orthogonalises the steps of weight matrices and leaves
-    the biases to Adam. On narrow deep networks Muon converges in fewer steps; on wide ones its steps cost more.
+    the biases to Adam. On narrow deep networks Muon converges in fewer steps; on wide ones its steps cost more. Or
+    "levenberg_marquardt", for the last digits of small networks: samples are drawn once, and each epoch is one
+    iteration on all of them, without rates or batches (see `least_squares`).
 
     Raises ValueError for counts or rates that make no sense and for an epoch that `batch` does not divide,
-    FloatingPointError where the loss stops being finite.
+    `Diverged`, with the last finite state, where the loss stops being finite.
     """
-    if epochs < 1 or batch < 1:
+    if epochs < 1 or (batch is not None and batch < 1):
         raise ValueError(f"epochs and batch must be at least 1, got {epochs} and {batch}")
     if not (0 < learning_rate < np.inf and 0 <= weight_decay < np.inf):
         raise ValueError(f"need learning_rate > 0 and weight_decay >= 0, got {learning_rate} and {weight_decay}")
+    if optimiser == "levenberg_marquardt":
+        if batch is not None or weight_decay:
+            raise ValueError("Levenberg-Marquardt takes all samples at once and no decay: leave out both")
+        return levenberg_marquardt(model, draw(key), loss, iterations=epochs, name=name)
     if optimiser not in _OPTIMISERS:
-        raise ValueError(f"unknown optimiser {optimiser!r}, expected one of {sorted(_OPTIMISERS)}")
+        known = sorted([*_OPTIMISERS, "levenberg_marquardt"])
+        raise ValueError(f"unknown optimiser {optimiser!r}, expected one of {known}")
+    batch = batch or 512
     size = jax.eval_shape(draw, key).x.shape[0]
     if size % batch:
         raise ValueError(f"an epoch of {size} samples is not a whole number of batches of {batch}")
@@ -116,15 +149,20 @@ def fit(
     graph, parameters, constants = nnx.split(model, nnx.Param, ...)
     optimise = _OPTIMISERS[optimiser](learning_rate, weight_decay, epochs * steps)
 
+    def model_of(parameters):
+        return nnx.merge(graph, parameters, constants)
+
     def step(state, samples):
         parameters, moments = state
-        value, gradient = jax.value_and_grad(lambda p: loss(nnx.merge(graph, p, constants), samples))(parameters)
+        value, gradient = jax.value_and_grad(lambda p: loss(model_of(p), samples))(parameters)
         updates, moments = optimise.update(gradient, moments, parameters)
         return (optax.apply_updates(parameters, updates), moments), value
 
+    def batches(key):
+        return jax.tree.map(lambda a: a.reshape(steps, batch, *a.shape[1:]), draw(key))
+
     def epoch(state, key):
-        batches = jax.tree.map(lambda a: a.reshape(steps, batch, *a.shape[1:]), draw(key))
-        state, values = jax.lax.scan(step, state, batches)
+        state, values = jax.lax.scan(step, state, batches(key))
         return state, jnp.mean(values)
 
     run = jax.jit(lambda state, keys: jax.lax.scan(epoch, state, keys))
@@ -133,13 +171,33 @@ def fit(
     bar = tqdm(total=epochs, desc=name, unit="epoch", file=sys.stdout, mininterval=0.5, ncols=80)
     with bar:
         for keys in jnp.split(jax.random.split(key, epochs), chunks):
-            state, values = run(state, keys)
-            history.append(np.asarray(values))
-            if not np.isfinite(history[-1]).all():
-                raise FloatingPointError(
-                    f"{name} diverged by epoch {sum(map(len, history))} of {epochs}: "
-                    f"lower the learning rate, {learning_rate}"
+            before, (state, values) = state, run(state, keys)
+            if not np.isfinite(values).all():
+                last, taken = _last_finite(jax.jit(step), before, (s for key in keys for s in _each(batches(key))))
+                at = len(history) * len(keys) * steps + taken
+                whole = np.concatenate([*history, values])[: (at - 1) // steps]
+                message = (
+                    f"{name} diverged at step {at} of {epochs * steps}: lower the learning rate, {learning_rate}"
                 )
+                raise Diverged(message, model_of(last), whole, at)
+            history.append(np.asarray(values))
             bar.set_postfix_str(f"loss {history[-1][-1]:.3g}", refresh=False)
             bar.update(len(keys))
-    return nnx.merge(graph, state[0], constants), np.concatenate(history)
+    return model_of(state[0]), np.concatenate(history)
+
+
+def _each(batches: Samples) -> Iterator[Samples]:
+    """One batch after the other."""
+    for i in range(len(batches.x)):
+        yield jax.tree.map(lambda a, i=i: a[i], batches)
+
+
+def _last_finite(step: Callable, state: tuple, batches: Iterator[Samples]) -> tuple[nnx.State, int]:
+    """The parameters of the last step with a finite loss, and the number of the step, from 1, that has none."""
+    last, taken = state[0], 0
+    while True:
+        taken += 1
+        after, value = step(state, next(batches))
+        if not np.isfinite(value):
+            return last, taken
+        last, state = state[0], after

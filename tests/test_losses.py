@@ -1,5 +1,7 @@
 """Losses against their formulas, and what should leave them unchanged."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,10 @@ import pytest
 from flax import nnx
 from oracles import labelled_by, random_surrogate, uniform_points
 
-from sobolev_utils.losses import plain, sobolev
+from sobolev_utils.directions import all_directions, random_directions, with_hvp
+from sobolev_utils.losses import plain, sampled_sobolev, second_order, sobolev
 from sobolev_utils.network import Surrogate
-from sobolev_utils.simulation import Samples
+from sobolev_utils.simulation import Samples, StripSamples
 
 MODEL = random_surrogate()
 X = jnp.asarray(uniform_points(16, 3))
@@ -73,3 +76,76 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_parts(loss):
 def test_a_weight_that_makes_no_sense_is_refused(weight):
     with pytest.raises(ValueError, match=f"finite and not negative, got {weight}"):
         sobolev(weight)
+
+
+SECOND = with_hvp(SAMPLES, random_surrogate(seed=1), random_directions(jax.random.key(0), 16, 2, 3))
+
+
+def test_the_second_order_loss_is_its_formula():
+    hvp = jnp.einsum("sij,skj->ski", MODEL.hessian(X), SECOND.directions)
+    products = jnp.mean(jnp.sum((SECOND.hvp - hvp) ** 2, axis=-1)) * 0.4**4 / 0.3**2
+    first = sobolev(2.0)(MODEL, SECOND) * (1 + 2 * 3)
+    expected = (first + 0.5 * products) / (1 + 2 * 3 + 0.5 * 9)
+    np.testing.assert_allclose(second_order(2.0, 0.5)(MODEL, SECOND), expected, rtol=1e-10)
+    np.testing.assert_allclose(second_order(2.0, 0)(MODEL, SECOND), sobolev(2.0)(MODEL, SECOND), rtol=1e-12)
+
+
+def test_the_second_order_loss_along_all_directions_sees_the_whole_hessian():
+    truth = random_surrogate(seed=1)
+    samples = with_hvp(SAMPLES, truth, all_directions(3))
+    squares = jnp.mean(jnp.sum((truth.hessian(X) - MODEL.hessian(X)) ** 2, axis=(1, 2))) * 0.4**4 / 0.3**2
+    expected = (sobolev()(MODEL, SAMPLES) * 4 + squares) / (1 + 3 + 9)
+    np.testing.assert_allclose(second_order()(MODEL, samples), expected, rtol=1e-10)
+
+
+def strip(seed):
+    model = Surrogate(3, [5], n_outputs=4, rngs=nnx.Rngs(seed, params=seed))
+    return Surrogate.from_arrays({name: a if a.dtype.kind == "U" else a * 1.0 for name, a in model.arrays().items()})
+
+
+def test_the_sampled_loss_is_unbiased_exactly():
+    """Over all signs of the cotangents its mean is the loss of the whole Jacobian."""
+    model, truth = strip(0), strip(1)
+    signs = jnp.asarray(list(itertools.product([-1.0, 1.0], repeat=4)))
+
+    def loss(u):
+        y, vjp = truth.value_and_vjp(X, jnp.broadcast_to(u, (16, *u.shape)))
+        samples = StripSamples(X, y, jnp.broadcast_to(u, (16, *u.shape)), vjp)
+        return sampled_sobolev(0.7)(model, samples)
+
+    difference = jax.vmap(jax.jacrev(truth))(X) - jax.vmap(jax.jacrev(model))(X)
+    values = jnp.mean(jnp.sum((truth(X) - model(X)) ** 2, axis=-1))
+    expected = (values + 0.7 * jnp.mean(jnp.sum(difference**2, axis=(1, 2)))) / (4 + 0.7 * 12)
+    each = jnp.stack([loss(u[None]) for u in signs])
+    np.testing.assert_allclose(each.mean(), expected, rtol=1e-6)
+    np.testing.assert_allclose(loss(signs), expected, rtol=1e-6)
+    np.testing.assert_allclose(loss(all_directions(4)), expected, rtol=1e-6)
+    assert each.std() > 1e-3 * expected
+
+
+@pytest.mark.parametrize(
+    "loss", [plain, sobolev(0.3), second_order(0.3, 2.0)], ids=["plain", "sobolev", "second_order"]
+)
+def test_the_loss_is_the_mean_of_the_squares_of_its_residuals(loss):
+    residuals = loss.residuals(MODEL, SECOND)
+    assert residuals.shape[0] == 16
+    np.testing.assert_allclose(jnp.mean(jnp.sum(residuals**2, axis=1)), loss(MODEL, SECOND), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "loss, samples, missing",
+    [
+        (sobolev(), SAMPLES._replace(dydx=None), "dydx"),
+        (second_order(), SAMPLES, "directions, hvp"),
+        (sampled_sobolev(), SAMPLES, "cotangents, vjp"),
+    ],
+)
+def test_a_loss_says_what_its_samples_lack(loss, samples, missing):
+    with pytest.raises(ValueError, match=f"this loss needs samples with {missing}, got samples with x, y"):
+        loss(MODEL, samples)
+
+
+@pytest.mark.parametrize("weights", [(np.nan, 1.0), (1.0, -0.1), (1.0, np.inf)])
+def test_weights_of_second_order_that_make_no_sense_are_refused(weights):
+    with pytest.raises(ValueError, match="must be finite and not negative"):
+        second_order(*weights)

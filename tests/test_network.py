@@ -164,10 +164,35 @@ def test_another_number_of_inputs_is_refused(shape):
 
 @pytest.mark.parametrize("n_inputs, widths", [(0, [4]), (3, []), (3, [4, 0]), (-1, [4])])
 def test_counts_below_one_are_refused(n_inputs, widths):
-    with pytest.raises(ValueError, match=f"one node in each, got {n_inputs} and"):
+    with pytest.raises(ValueError, match=f"one node in each, and one output, got {n_inputs}, "):
         Surrogate(n_inputs, widths, rngs=nnx.Rngs(0))
 
 
 def test_an_unknown_activation_is_refused():
     with pytest.raises(ValueError, match=r"unknown activation 'gelu', expected one of .*'silu'"):
         Surrogate(3, [4], activation="gelu", rngs=nnx.Rngs(0))
+
+
+class TestSeveralOutputs:
+    MODEL = Surrogate(3, [5, 4], n_outputs=2, rngs=nnx.Rngs(0))
+    X = jnp.asarray(uniform_points(6, 3))
+
+    def test_outputs_and_products_with_their_jacobian(self):
+        jacobian = jax.vmap(jax.jacfwd(self.MODEL))(self.X)
+        cotangents = jnp.asarray(np.random.default_rng(0).normal(size=(6, 4, 2)))
+        y, vjp = self.MODEL.value_and_vjp(self.X, cotangents)
+        assert y.shape == (6, 2) == self.MODEL(self.X).shape
+        np.testing.assert_allclose(vjp, cotangents @ jacobian, rtol=1e-6)
+
+    def test_they_survive_saving(self):
+        again = Surrogate.from_arrays(self.MODEL.arrays())
+        assert again.n_outputs == 2
+        np.testing.assert_array_equal(again(self.X), self.MODEL(self.X))
+
+    def test_a_gradient_is_of_one_output(self):
+        with pytest.raises(ValueError, match="a gradient is of one output, got a surrogate with 2"):
+            self.MODEL.delta(self.X)
+
+    def test_no_output_is_refused(self):
+        with pytest.raises(ValueError, match=r"one output, got 3, \(4,\) and 0"):
+            Surrogate(3, [4], n_outputs=0, rngs=nnx.Rngs(0))

@@ -10,8 +10,9 @@ import pytest
 from flax import nnx
 from oracles import random_basket, random_surrogate, uniform_points
 
-from sobolev_utils import study
+from sobolev_utils import comparison, study
 from sobolev_utils.artifacts import ArtifactError
+from sobolev_utils.comparison import METHODS, Settings, compare, criteria
 from sobolev_utils.execution import ReproductionError
 from sobolev_utils.intervals import box
 from sobolev_utils.losses import plain
@@ -22,7 +23,7 @@ from sobolev_utils.pruning import magnitude, mean_nodes, most_significant, prune
 from sobolev_utils.significance import analyse, inside
 from sobolev_utils.simulation import LeastSquaresMonteCarlo
 from sobolev_utils.stages import QUANTITIES, evaluate
-from sobolev_utils.study import METHODS, Settings, compare, criteria, main, run_study
+from sobolev_utils.study import main, run_pruning
 from sobolev_utils.training import fit
 
 BASKET = random_basket(2)
@@ -41,7 +42,9 @@ KEY = jax.random.fold_in(jax.random.key(7), 3)
 
 def by_magnitude(problem, key, boxes):
     """Every criterion the cheap one."""
-    return {name: lambda model: (magnitude(model), mean_nodes(model, problem.samples.x)) for name in study.CRITERIA}
+    return {
+        name: lambda model: (magnitude(model), mean_nodes(model, problem.samples.x)) for name in comparison.CRITERIA
+    }
 
 
 @pytest.fixture
@@ -53,8 +56,8 @@ def cheap(monkeypatch):
         calls.append((model.widths, epochs, settings))
         return model, np.ones(epochs)
 
-    monkeypatch.setattr(study, "criteria", by_magnitude)
-    monkeypatch.setattr(study, "fit", fit)
+    monkeypatch.setattr(comparison, "criteria", by_magnitude)
+    monkeypatch.setattr(comparison, "fit", fit)
     return calls
 
 
@@ -71,7 +74,7 @@ def reached():
 def judged(reached):
     """What each criterion says of the model, where the analysis from inside is `reached`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "inside", lambda model, inputs: reached)
+        patch.setattr(comparison, "inside", lambda model, inputs: reached)
         return {name: judge(MODEL) for name, judge in criteria(PROBLEM, KEY, 64).items()}
 
 
@@ -82,7 +85,7 @@ class TestCriteria:
             "sampled": reached.hidden,
             "magnitude": magnitude(MODEL),
         }
-        assert set(judged) == {*expected, "iasa_tight", "random"} == set(study.CRITERIA)
+        assert set(judged) == {*expected, "iasa_tight", "random"} == set(comparison.CRITERIA)
         for name, layers in expected.items():
             for found, scores in zip(judged[name][0], layers, strict=True):
                 np.testing.assert_allclose(found, scores, rtol=1e-5)
@@ -149,7 +152,7 @@ class TestCompare:
 
     def test_one_shot_by_hand(self, monkeypatch):
         """By the keys of notebooks 02 and 03."""
-        monkeypatch.setattr(study, "METHODS", ("magnitude",))
+        monkeypatch.setattr(comparison, "METHODS", ("magnitude",))
         (rows,) = compare(PROBLEM, 7, 2, 2, SETTINGS)
 
         def trained(model, parameters, key):
@@ -168,7 +171,7 @@ class TestCompare:
 class TestRun:
     """Notebook 01 is replaced by the tiny problem; settings are those of the notebooks where none is given."""
 
-    PARAMETERS = {"width": 4, "epochs": 3, "batch": 32}  # noqa: RUF012
+    PARAMETERS = {"width": 4, "epochs": 3, "batch": 32, "n_assets": 2}  # noqa: RUF012
 
     @pytest.fixture
     def run(self, cheap, monkeypatch, tmp_path):
@@ -181,7 +184,7 @@ class TestRun:
         monkeypatch.setattr(study, "run_notebook", run_notebook)
 
         def run(seeds=2, **given):
-            return run_study(tmp_path, seeds, parameters=self.PARAMETERS, sizes=SIZES, brief=1, steps=2, **given)
+            return run_pruning(tmp_path, seeds, parameters=self.PARAMETERS, sizes=SIZES, brief=1, steps=2, **given)
 
         run.made, run.kept = made, tmp_path / "data" / "study" / "tables" / "pruning.csv"
         return run
@@ -213,7 +216,7 @@ class TestRun:
             return evaluate(model, test)
 
         with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
-            context.setattr(study, "evaluate", interrupted)
+            context.setattr(comparison, "evaluate", interrupted)
             run()
         kept = pd.read_csv(run.kept)
         assert len(kept) == 30 // 2 * 6 - 3  # both stages of 13 methods, one of scratch, and a half that is lost
@@ -224,23 +227,22 @@ class TestRun:
 
     def test_a_parameter_that_no_notebook_has_is_refused(self, run):
         with pytest.raises(ReproductionError, match="none of notebooks 01 to 03 has a parameter widht"):
-            run_study(run.kept.parent, 1, parameters={"widht": 4})
+            run_pruning(run.kept.parent, 1, parameters={"widht": 4})
 
 
 class TestCommandLine:
     def test_it_asks_for_ten_seeds_and_tells_where_the_table_is(self, monkeypatch, capsys, tmp_path):
         asked = []
 
-        def run_study(results, seeds, *, resume):
-            asked.append((results, seeds, resume))
-            return results / "table"
+        def record(name):
+            return lambda results, seeds, *, resume: asked.append((name, results, seeds, resume)) or results / name
 
-        monkeypatch.setattr(study, "run_study", run_study)
-        assert (
-            main(["--results", str(tmp_path)]) == main(["--results", str(tmp_path), "--seeds", "3", "--resume"]) == 0
-        )
-        assert asked == [(tmp_path, 10, False), (tmp_path, 3, True)]
-        assert capsys.readouterr().out.splitlines() == [f"the table is {tmp_path / 'table'}"] * 2
+        monkeypatch.setattr(study, "STUDIES", {name: record(name) for name in ("one", "other")})
+        assert main(["--results", str(tmp_path)]) == 0
+        assert main(["other", "--results", str(tmp_path), "--seeds", "3", "--resume"]) == 0
+        assert asked == [("one", tmp_path, 10, False), ("other", tmp_path, 10, False), ("other", tmp_path, 3, True)]
+        told = capsys.readouterr().out.splitlines()
+        assert told == [f"the table is {tmp_path / name}" for name in ("one", "other", "other")]
 
     @pytest.mark.parametrize(
         "error, code, told",
@@ -250,10 +252,10 @@ class TestCommandLine:
         ],
     )
     def test_a_fault_is_one_line(self, monkeypatch, capsys, error, code, told):
-        def run_study(*_, **__):
+        def run(*_, **__):
             raise error
 
-        monkeypatch.setattr(study, "run_study", run_study)
+        monkeypatch.setattr(study, "STUDIES", {"one": run})
         assert main([]) == code
         assert capsys.readouterr().err == told
 
@@ -261,3 +263,8 @@ class TestCommandLine:
         with pytest.raises(SystemExit) as exit:
             main(["--seeds", "0"])
         assert exit.value.code == 2 and "--seeds must be positive, got 0" in capsys.readouterr().err
+
+    def test_an_unknown_study_is_refused(self, capsys):
+        with pytest.raises(SystemExit) as exit:
+            main(["prunning"])
+        assert exit.value.code == 2 and "no study prunning; there are: pruning, beyond" in capsys.readouterr().err

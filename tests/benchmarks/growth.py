@@ -3,10 +3,11 @@
 Networks as they are initialised, 6 x 128 with 7 inputs but for what is varied; seconds after compilation, the least
 of ten runs, for values and adjoints of all nodes.
 
-What bounds it. Intervals: the elementwise work on the nodes, hence depth and width, as both matrix products of a layer
-are small beside it up to a width of some hundred. Zonotopes: the products of a matrix with the generators, of which
-each layer adds as many as it has nodes, twice in the reverse sweep: width^3 depth^2. Inputs: the first layer alone.
-Sub-boxes: their number, and in memory two rows of all values and adjoints for each.
+What bounds it. Intervals: the elementwise work on the nodes, hence depth and width, as both matrix products of a
+layer are small beside it up to a width of some hundred. Zonotopes: the products of a matrix with the generators, of
+which each layer adds as many as it has nodes, in both sweeps: width^3 depth^2. Inputs: the first layer alone.
+Sub-boxes: their number, as soon as a split fills a batch of 1,024, and in memory two rows of all values and adjoints
+for each.
 """
 
 from pathlib import Path

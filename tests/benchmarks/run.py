@@ -23,14 +23,17 @@ import numpy as np
 import optax
 import pandas as pd
 from flax import nnx
+from scipy import optimize
 
-from sobolev_utils import subdivision
+from sobolev_utils import beyond, subdivision
 from sobolev_utils.artifacts import results_folder, save_table
 from sobolev_utils.basket import GaussianBasket
 from sobolev_utils.intervals import box
-from sobolev_utils.losses import plain
+from sobolev_utils.least_squares import levenberg_marquardt, residual_function
+from sobolev_utils.losses import plain, sobolev
 from sobolev_utils.network import Surrogate
 from sobolev_utils.payoffs import call
+from sobolev_utils.problem import load_problem
 from sobolev_utils.significance import METHODS, inside, values_and_adjoints
 from sobolev_utils.simulation import LeastSquaresMonteCarlo
 from sobolev_utils.stages import load_stage
@@ -80,6 +83,86 @@ def train_oversized():
         ours = seconds(lambda: fit(model, shuffled(samples), plain, key=KEY, epochs=EPOCHS, batch=BATCH)[1])
     loop = seconds(loop_of_batches, model, samples)
     return ours, "a loop over compiled steps", loop / ours, "3,200 steps of 512 at 6 x 128, compile included"
+
+
+def step_seconds(model, samples, loss, steps=20):
+    """Seconds of one step of Adam on these samples after compilation: the least of ten runs of some."""
+    graph, parameters, constants = nnx.split(model, nnx.Param, ...)
+    adam = optax.adam(1e-3)
+
+    @jax.jit
+    def run(parameters, moments):
+        def step(state, _):
+            parameters, moments = state
+            gradient = jax.grad(lambda p: loss(nnx.merge(graph, p, constants), samples))(parameters)
+            updates, moments = adam.update(gradient, moments, parameters)
+            return (optax.apply_updates(parameters, updates), moments), None
+
+        return jax.lax.scan(step, (parameters, moments), length=steps)[0]
+
+    moments = adam.init(parameters)
+    jax.block_until_ready(run(parameters, moments))
+    return min(seconds(run, parameters, moments) for _ in range(10)) / steps
+
+
+def sobolev_step_against_plain():
+    model, samples = oversized()
+    batch = jax.tree.map(lambda a: a[:BATCH], samples)
+    ours, values = (step_seconds(model, batch, loss) for loss in (sobolev(), plain))
+    return ours, "a step on values alone", values / ours, "batch 512 at 6 x 128, after compile"
+
+
+def sobolev_step():
+    """Against the usual way: value_and_grad of each sample under vmap, a call of a compiled step for each batch."""
+    model, samples = oversized()
+    ours = step_seconds(model, jax.tree.map(lambda a: a[:BATCH], samples), sobolev())
+    graph, parameters, constants = nnx.split(model, nnx.Param, ...)
+    adam, scale = optax.adam(1e-3), model.x_std[...] / model.y_std[...]
+
+    def sample_loss(parameters, x, y, dydx):
+        value, gradient = jax.value_and_grad(nnx.merge(graph, parameters, constants))(x)
+        return (((y - value) / model.y_std[...]) ** 2 + jnp.sum(((dydx - gradient) * scale) ** 2)) / 8
+
+    @jax.jit
+    def step(parameters, moments, *batch):
+        loss = lambda p: jnp.mean(jax.vmap(sample_loss, (None, 0, 0, 0))(p, *batch))  # noqa: E731
+        value, gradient = jax.value_and_grad(loss)(parameters)
+        updates, moments = adam.update(gradient, moments, parameters)
+        return optax.apply_updates(parameters, updates), moments, value
+
+    moments, arrays = adam.init(parameters), [np.asarray(a) for a in samples[:3]]
+    batches = [[a[i : i + BATCH] for a in arrays] for i in range(0, PATHS, BATCH)]
+    jax.block_until_ready(step(parameters, moments, *batches[0]))
+
+    def epoch(state):
+        for batch in batches:
+            state = step(*state[:2], *batch)
+        return state
+
+    usual = min(seconds(epoch, (parameters, moments)) for _ in range(10)) / len(batches)
+    return ours, "per-sample gradients, a call for each batch", usual / ours, "batch 512 at 6 x 128, after compile"
+
+
+def lm_40():
+    """The experiment of `make study`, from the problem that `make reproduce` leaves to its errors."""
+    with jax.enable_x64(True), redirect_stdout(open(os.devnull, "w")):
+        lab = beyond.Laboratory(load_problem(results_folder()), 42)
+        ours = seconds(lambda: beyond.EXPERIMENTS["lm_40"](lab)(lab.problem.test.x))
+    return ours, "", None, "one seed: oversized network, pruning, fine-tuning, compile included"
+
+
+def lm_iterations():
+    """200 iterations at 40 parameters and 8,192 residuals, by optimistix and by MINPACK on the same Jacobian."""
+    with jax.enable_x64(True), redirect_stdout(open(os.devnull, "w")):
+        lab = beyond.Laboratory(load_problem(results_folder()), 42)
+        targets = lab.reference_targets(lab.spots(1024))
+        model = Surrogate(7, [3, 3], rngs=nnx.Rngs(42)).normalise(targets.x, targets.y)
+        ours = seconds(lambda: levenberg_marquardt(model, targets, sobolev(), iterations=200)[1])
+        residuals, start, _ = residual_function(model, targets, sobolev())
+        functions = jax.jit(residuals), jax.jit(jax.jacfwd(residuals))
+        settings = {"method": "lm", "max_nfev": 200, "xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15}
+        scipys = seconds(lambda: optimize.least_squares(functions[0], start, functions[1], **settings).x)
+    return ours, "scipy's MINPACK", scipys / ours, "200 iterations, 40 parameters, 8,192 residuals, compile included"
 
 
 def analysed(method):
@@ -143,9 +226,21 @@ def measured(task):
     return task.__name__, float(f"{elapsed:.3g}"), round(kilobytes / 1024), against, ratio and round(ratio, 2), note
 
 
+TASKS = (
+    train_oversized,
+    sobolev_step,
+    sobolev_step_against_plain,
+    lm_40,
+    lm_iterations,
+    iasa_intervals,
+    iasa_zonotopes,
+    iasa_subdivided,
+    reproduce,
+)
+
 if __name__ == "__main__":
     rows = []
-    for task in (train_oversized, iasa_intervals, iasa_zonotopes, iasa_subdivided, reproduce):
+    for task in TASKS:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             rows.append(pool.submit(measured, task).result())
         print(*rows[-1], sep=", ", flush=True)

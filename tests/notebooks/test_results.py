@@ -105,6 +105,44 @@ def test_in_steps_significance_has_the_best_of_the_worst_seeds():
     assert (worst[in_steps].max() < worst[~in_steps].min()).all()
 
 
+class TestBeyond:
+    """Past the paper's table: the worst of ten seeds, unless it says otherwise."""
+
+    TABLE = pd.read_csv(TABLES / "beyond.csv").set_index(["experiment", "quantity"])
+
+    def errors(self, experiment, column="one_minus_r2"):
+        return [self.TABLE.loc[(experiment, quantity), column] for quantity in ("values", "deltas", "gammas")]
+
+    def test_every_experiment_has_ten_seeds(self):
+        assert (self.TABLE.groupby(["experiment", "quantity"]).seed.nunique() == 10).all()
+
+    @pytest.mark.parametrize("experiment, parameters", [("lm_40", 40), ("lm_433", 433)])
+    def test_the_last_digits(self, experiment, parameters):
+        assert (self.TABLE.loc[experiment, "parameters"] <= parameters).all()
+        for errors, bar in zip(self.errors(experiment), (1e-9, 1e-8, 1e-5), strict=True):
+            assert errors.max() <= bar
+
+    def test_from_paths_alone(self):
+        """Means of ten seeds."""
+        assert (self.TABLE.loc["pathwise_8192", "parameters"] <= 433).all()
+        values, deltas, _ = self.errors("pathwise_8192", "rmse")
+        assert values.mean() <= 4e-4 and deltas.mean() <= 6e-4
+        assert self.errors("pathwise_8192")[2].mean() <= 0.002
+        for few, many in zip(self.errors("pathwise_2048"), self.errors("pathwise_65536"), strict=True):
+            assert many.mean() < few.mean()
+
+    def test_second_order_against_first_at_equal_steps(self):
+        for second, first, factor in zip(
+            self.errors("second_order"), self.errors("first_order"), (1, 1, 5), strict=True
+        ):
+            assert second.max() <= first.max() / factor
+
+    def test_samples_drawn_better(self):
+        for one in ("labels_sobol", "labels_antithetic", "labels_control"):
+            for plain, better, together in zip(*map(self.errors, ("labels_plain", one, "labels_all")), strict=True):
+                assert together.mean() < better.mean() < plain.mean()
+
+
 def test_the_readme_shows_the_table():
     assert (TABLES / "r2_table.md").read_text() in (ROOT / "README.md").read_text()
 

@@ -1,0 +1,63 @@
+"""Directions v for Hessian-vector products, and the products: second derivatives without a Hessian.
+
+For random v with E v v' = I, E (H v) v' = H and E |H v|^2 = |H|^2 (Frobenius). Of fixed directions those along which
+gradients vary tell most. The same goes for cotangents u, E u u' = I, of a Jacobian's outputs.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from sobolev_utils.simulation import CurvedSamples, Samples
+
+__all__ = ["all_directions", "hvp", "principal_directions", "random_directions", "with_hvp"]
+
+
+def random_directions(key: jax.Array, n_samples: int, k: int, n: int) -> jax.Array:
+    """k random directions (n_samples, k, n) for each sample, of independent signs +-1, so that E v v' = I.
+
+    Of all such laws with independent entries, signs make E |H v|^2 vary least (Hutchinson 1989). Raises ValueError
+    for a count below 1.
+    """
+    if min(n_samples, k, n) < 1:
+        raise ValueError(f"counts must be at least 1, got {n_samples} samples, {k} directions and {n} inputs")
+    return jax.random.rademacher(key, (n_samples, k, n), jnp.zeros(()).dtype)
+
+
+def principal_directions(gradients: jax.Array, k: int) -> jax.Array:
+    """The k leading principal components of gradients (n_samples, n), times sqrt(k): (k, n), for every sample.
+
+    They are the eigenvectors of E g g' of largest eigenvalue (PCA about zero). So scaled, the mean over them of
+    |H v|^2 is that part of |H|^2 which they see; all n of them see all of it. Raises ValueError unless 1 <= k <= n.
+    """
+    n = gradients.shape[-1]
+    if not 1 <= k <= n:
+        raise ValueError(f"the number of principal components must be between 1 and {n}, got {k}")
+    _, vectors = jnp.linalg.eigh(gradients.T @ gradients / len(gradients))
+    return k**0.5 * vectors[:, ::-1][:, :k].T
+
+
+def all_directions(n: int) -> jax.Array:
+    """sqrt(n) e_1, ..., sqrt(n) e_n, (n, n): the mean over them of |H v|^2 is |H|^2, without chance."""
+    return n**0.5 * jnp.eye(n)
+
+
+def hvp(f: Callable[[jax.Array], jax.Array], x: jax.Array, directions: jax.Array) -> jax.Array:
+    """H v, (n_samples, k, n), for f: (n_samples, n) -> (n_samples,) sample by sample, x and directions v.
+
+    Forward over reverse, a tangent of the reverse sweep for each direction (Pearlmutter 1994).
+    """
+
+    def gradient(x):
+        y, pullback = jax.vjp(f, x)
+        return pullback(jnp.ones_like(y))[0]
+
+    _, tangent = jax.linearize(gradient, x)
+    return jax.vmap(tangent, in_axes=1, out_axes=1)(directions)
+
+
+def with_hvp(samples: Samples, f: Callable[[jax.Array], jax.Array], directions: jax.Array) -> CurvedSamples:
+    """The samples with the Hessian-vector products of f along directions, (n_samples, k, n) or (k, n) for all."""
+    directions = jnp.broadcast_to(directions, (len(samples.x), *directions.shape[-2:])).astype(samples.x.dtype)
+    return CurvedSamples(*samples, directions, hvp(f, samples.x, directions))

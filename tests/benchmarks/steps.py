@@ -1,0 +1,97 @@
+"""What a training step costs: results/tables/step_cost.csv and vjp_accuracy.csv, by `make bench`.
+
+Seconds of one step at 4 x 64 and batch 512 after compilation, the least of ten runs of twenty; and what sampled
+cotangents and the whole Jacobian of a strip of 16 strikes reach in equal time.
+"""
+
+import dataclasses
+import os
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from flax import nnx
+from run import step_seconds
+
+from sobolev_utils.artifacts import results_folder, save_table
+from sobolev_utils.basket import GaussianBasket
+from sobolev_utils.directions import all_directions, random_directions, with_hvp
+from sobolev_utils.losses import plain, sampled_sobolev, second_order, sobolev
+from sobolev_utils.metrics import rmse
+from sobolev_utils.network import Surrogate
+from sobolev_utils.simulation import Samples, StripSamples
+from sobolev_utils.training import fit
+
+INPUTS, OUTPUTS, BATCH = (7, 20, 50, 100), (1, 4, 16, 64), 512
+KEY = jax.random.key(42)
+
+
+def of_inputs(n):
+    basket = GaussianBasket.random(42, n)
+    x = 1 + 0.3 * jax.random.normal(KEY, (BATCH, n))
+    samples = Samples(x, basket.value(x), basket.delta(x))
+    model = Surrogate(n, [64] * 4, rngs=nnx.Rngs(42)).normalise(x, samples.y)
+    random = with_hvp(samples, basket.value, random_directions(KEY, BATCH, 1, n))
+    yield "values", step_seconds(model, samples, plain)
+    yield "first order", step_seconds(model, samples, sobolev())
+    yield "second order, one direction", step_seconds(model, random, second_order())
+    if n <= 50:
+        whole = with_hvp(samples, basket.value, all_directions(n))
+        yield "second order, whole Hessian", step_seconds(model, whole, second_order())
+
+
+def strip(m, x):
+    basket = GaussianBasket.random(42, x.shape[1])
+    each = [dataclasses.replace(basket, strike=float(k)) for k in np.linspace(0.9, 1.3, m)]
+    return jnp.stack([one.value(x) for one in each], axis=-1).reshape(len(x), m)
+
+
+def labelled(m, x, u):
+    y, pullback = jax.vjp(lambda x: strip(m, x), x)
+    return StripSamples(x, y[:, 0] if m == 1 else y, u, jax.vmap(pullback, 1, 1)(u)[0])
+
+
+def of_outputs(m):
+    x = 1 + 0.3 * jax.random.normal(KEY, (BATCH, 7))
+    model = Surrogate(7, [64] * 4, n_outputs=m, rngs=nnx.Rngs(42)).normalise(x, strip(m, x))
+    for way, u in (("one cotangent", random_directions(KEY, BATCH, 1, m)), ("whole Jacobian", everything(m, BATCH))):
+        yield way, step_seconds(model, labelled(m, x, u), sampled_sobolev())
+
+
+def everything(m, n):
+    return jnp.broadcast_to(all_directions(m), (n, m, m))
+
+
+def accuracy(m=16):
+    """RMSE of prices and deltas of a strip after equal times: as many steps as the ratio of their costs allows."""
+    x = 1 + 0.3 * jax.random.normal(KEY, (8192, 7))
+    x_test = 1 + 0.3 * jax.random.normal(jax.random.key(1), (1024, 7))
+    model = Surrogate(7, [64] * 4, n_outputs=m, rngs=nnx.Rngs(42)).normalise(x, strip(m, x))
+    cost = dict(of_outputs(m))
+    ways = {"one cotangent": lambda key: random_directions(key, 8192, 1, m),
+            "whole Jacobian": lambda key: everything(m, 8192)}  # fmt: skip
+    for way, directions in ways.items():
+        epochs = round(60 * cost["one cotangent"] / cost[way]) + 1
+
+        def draw(key, directions=directions):
+            one, two = jax.random.split(key)
+            return labelled(m, x[jax.random.permutation(one, 8192)], directions(two))
+
+        with redirect_stdout(open(os.devnull, "w")):
+            trained, _ = fit(model, draw, sampled_sobolev(), key=KEY, epochs=epochs, learning_rate=3e-3)
+        jacobians = [jax.vmap(jax.jacrev(f))(x_test) for f in (lambda x: strip(m, x[None])[0], trained)]
+        yield way, epochs * 8192 // BATCH, rmse(strip(m, x_test), trained(x_test)), rmse(*jacobians)
+
+
+if __name__ == "__main__":
+    rows = [("inputs", way, n, s) for n in INPUTS for way, s in of_inputs(n)]
+    rows += [("outputs", way, m, s) for m in OUTPUTS for way, s in of_outputs(m)]
+    table = pd.DataFrame(rows, columns=["varied", "way", "value", "seconds"])
+    table["seconds"] = [float(f"{s:.3g}") for s in table.seconds]
+    reached = pd.DataFrame(accuracy(), columns=["way", "steps", "rmse_prices", "rmse_deltas"])
+    folder = Path(results_folder())
+    for name, frame in (("step_cost", table), ("vjp_accuracy", reached)):
+        print(frame.to_string(), *save_table(folder, name, frame, formats=("csv",)), sep="\n", flush=True)

@@ -1,0 +1,104 @@
+"""The experiments past the table, on a tiny problem and few steps."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from oracles import random_basket, uniform_points
+
+from sobolev_utils import beyond, study
+from sobolev_utils.beyond import COLUMNS, EXPERIMENTS, Laboratory, errors, run
+from sobolev_utils.payoffs import smooth_call
+from sobolev_utils.problem import Problem, Truth, save_problem
+from sobolev_utils.simulation import LeastSquaresMonteCarlo
+
+BASKET = random_basket(2)
+REFERENCE = LeastSquaresMonteCarlo(BASKET, partial(smooth_call, width=0.01))
+SAMPLES = beyond.single(REFERENCE.sample(jax.random.key(0), 512))
+X = jnp.asarray(uniform_points(64, 2), jnp.float32)
+PROBLEM = Problem(REFERENCE, SAMPLES, Truth(X, BASKET.value(X), BASKET.delta(X), BASKET.gamma(X)), {})
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Every fit a few steps."""
+    fitted = []
+
+    def fit(model, draw, loss, *, key, epochs, **settings):
+        fitted.append(settings.get("optimiser", "adam"))
+        return beyond_fit(model, draw, loss, key=key, epochs=min(epochs, 2), **settings)
+
+    beyond_fit = beyond.fit
+    monkeypatch.setattr(beyond, "fit", fit)
+    monkeypatch.setattr(beyond, "SPOTS", 64)
+    return fitted
+
+
+def test_errors_are_zero_for_the_truth_and_in_the_units_of_the_quantities():
+    class Off:
+        value, delta, gamma = BASKET.value, BASKET.delta, BASKET.gamma
+
+        def __init__(self, shift):
+            self.shift = shift
+
+        def __call__(self, x):
+            return BASKET.value(x) + self.shift
+
+    assert all(abs(a) < 1e-14 and b < 1e-14 for a, b in errors(Off(0.0), PROBLEM))
+    (lost, distance), *_ = errors(Off(0.01), PROBLEM)
+    np.testing.assert_allclose(distance, 0.01, rtol=1e-9)
+    np.testing.assert_allclose(lost, 1e-4 / np.var(BASKET.value(jnp.asarray(X, float))), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["lm_40", "pathwise_2048", "second_order", "labels_all"])
+def test_an_experiment_leaves_a_small_network_or_one_for_labels(short, name):
+    model = EXPERIMENTS[name](Laboratory(PROBLEM, 3))
+    assert model.widths == {"lm_40": (3, 3), "pathwise_2048": (3, 3), "second_order": (8,) * 6}.get(name, (128, 128))
+    assert ("levenberg_marquardt" in short) == (name in ("lm_40", "pathwise_2048"))
+
+
+def test_first_and_second_order_take_equal_steps_from_equal_starts(short):
+    lab = Laboratory(PROBLEM, 3)
+    EXPERIMENTS["first_order"](lab), EXPERIMENTS["second_order"](lab)
+    assert short == ["adam", "muon", "muon"]  # one oversized network for both
+
+
+def test_no_path_experiment_sees_the_closed_form(short, monkeypatch):
+    def closed_form(self, x):
+        raise AssertionError("the closed form was asked for")
+
+    lab = Laboratory(PROBLEM, 3)
+    for name in ("value", "delta", "gamma"):
+        monkeypatch.setattr(type(BASKET), name, closed_form)
+    EXPERIMENTS["pathwise_2048"](lab)
+    with pytest.raises(AssertionError, match="closed form"):
+        EXPERIMENTS["lm_40"](lab)
+
+
+def test_the_study_has_a_row_for_each_quantity_and_resumes(short, monkeypatch, tmp_path):
+    monkeypatch.setattr(beyond, "EXPERIMENTS", {name: EXPERIMENTS[name] for name in ("first_order", "second_order")})
+    made = []
+
+    def run_notebook(path, results, parameters):
+        made.append(parameters["seed"])
+        save_problem(results, REFERENCE, SAMPLES, X, parameters)
+
+    monkeypatch.setattr(study, "run_notebook", run_notebook)
+    table = pd.read_csv(study.run_beyond(tmp_path, 2))
+    assert list(table.columns) == COLUMNS and len(table) == 2 * 2 * 3 and made == [42, 43]
+    kept = tmp_path / "data" / "study" / "tables" / "beyond.csv"
+    kept.parent.mkdir(parents=True)
+    table[table.seed == 42].to_csv(kept, index=False)
+    again = pd.read_csv(study.run_beyond(tmp_path, 2, resume=True))
+    assert made == [42, 43, 43]  # nothing is made again for a seed that is complete
+    pd.testing.assert_frame_equal(again, table, rtol=1e-4)
+
+
+def test_experiments_that_are_there_are_skipped(short):
+    skip = set(EXPERIMENTS) - {"labels_plain"}
+    (rows,) = run(dataclasses.replace(PROBLEM), 3, skip)
+    assert set(rows.experiment) == {"labels_plain"} and rows.rmse.gt(0).all()
