@@ -20,7 +20,7 @@ import nbformat
 import pandas as pd
 from jupyter_core.utils import ensure_event_loop
 
-from sobolev_utils.artifacts import MADE_BY, ArtifactError, results_folder, save_table
+from sobolev_utils.artifacts import MADE_BY, STUDIES, ArtifactError, results_folder, save_table
 from sobolev_utils.execution import ReproductionError, keep_outputs, read_parameters, run_notebook
 from sobolev_utils.provenance import write_provenance
 
@@ -59,7 +59,8 @@ def run_notebooks(
 
 
 def _run_together(given: Mapping[Path, Mapping[str, object]], results: Path) -> None:
-    """Start notebooks in order, `AT_ONCE` at a time; after its imports each waits until its `makers` are done.
+    """Run notebooks `AT_ONCE` at a time, those first that wait for the fewest; after its imports each waits until its
+    `makers` are done.
 
     Raises what the first to fail raises, or KeyboardInterrupt, when all others have been stopped.
     """
@@ -80,8 +81,12 @@ def _run_together(given: Mapping[Path, Mapping[str, object]], results: Path) -> 
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         try:
+            stems, waiting = [path.stem for path in given], {}
             for path in given:
-                runs[path.stem] = pool.submit(run, path, [runs[stem] for stem in makers(path, list(runs))])
+                needed = makers(path, stems[: stems.index(path.stem)])
+                waiting[path] = set(needed).union(*(waiting[other] for other in waiting if other.stem in needed))
+            for path, needed in sorted(waiting.items(), key=lambda item: len(item[1])):
+                runs[path.stem] = pool.submit(run, path, [runs[stem] for stem in needed])
             done = wait(runs.values(), return_when=FIRST_EXCEPTION).done
             for future in runs.values():
                 if future in done:
@@ -97,10 +102,12 @@ def _run_together(given: Mapping[Path, Mapping[str, object]], results: Path) -> 
 def makers(path: Path, before: Sequence[str]) -> list[str]:
     """Those notebooks of `before` that make the `data/<name>.npz` which the head of `path` **Reads**.
 
-    All of them where it names nothing, or anything else: then nobody knows what it needs.
+    All of them where it names nothing, or anything else but a table that no notebook makes: then nobody knows what it
+    needs.
     """
     head = "".join(cell.source for cell in nbformat.read(path, as_version=4).cells[:1])
     named = re.findall("`(.*?)`", head.partition("**Reads**")[2].partition("**Writes**")[0])
+    named = [name for name in named if name.removeprefix("tables/").removesuffix(".csv") not in STUDIES]
     stems = [MADE_BY.get(name.removeprefix("data/").removesuffix(".npz")) for name in named]
     return [stem for stem in before if stem in stems or not stems or None in stems]
 
