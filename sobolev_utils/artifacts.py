@@ -145,7 +145,13 @@ def save_table(results: Path, name: str, frame: pd.DataFrame, formats: Sequence[
 
 
 # Tables that no notebook makes, and what does.
-STUDIES = {"r2_seeds": "make seeds", "pruning": "make study", "beyond": "make study", "step_cost": "make bench"}
+STUDIES = {
+    "r2_seeds": "make seeds",
+    "pruning": "make study",
+    "beyond": "make study",
+    "step_cost": "make bench",
+    "vjp_accuracy": "make bench",
+}
 
 
 def read_study(results: Path, name: str) -> pd.DataFrame:

@@ -132,7 +132,11 @@ def by_order(lab: Laboratory, loss: SumOfSquares) -> Surrogate:
 
 
 def on_labels(lab: Laboratory, points: str, antithetic: bool, control: bool) -> Surrogate:
-    """2 x 128 on the labels of as many paths, drawn in another way; a control comes from a first fit on them."""
+    """2 x 128 on as many labels, drawn in another way.
+
+    An antithetic label takes two paths. A control comes from a first fit on the same paths, so it is not quite
+    unbiased.
+    """
     reference = dataclasses.replace(lab.problem.reference, points=points, antithetic=antithetic)
     n_paths = lab.problem.samples.y.size
     model = lab.train(2, lab.sample(n_paths, reference))

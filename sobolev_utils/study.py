@@ -97,11 +97,11 @@ def _collect(
 ) -> Path:
     """The rows of all seeds as `tables/NAME.csv`; `rows` makes those of a seed that are not `done`.
 
-    They are kept as they come in `<results>/data/study`, of which the table is removed in the end; with `resume`
-    those found there are not made again. Raises `ArtifactError` for rows of an interrupted run that are not to be
-    resumed, and as `run_notebook` does.
+    They are kept as they come in `<results>/data/study/NAME`, which is removed in the end; with `resume` those found
+    there are not made again. Raises `ArtifactError` for rows of an interrupted run that are not to be resumed, and as
+    `run_notebook` does.
     """
-    work = results / "data" / "study"
+    work = results / "data" / "study" / name
     kept = work / "tables" / f"{name}.csv"
     if kept.exists() and not resume:
         raise ArtifactError(f"{kept} holds rows of an interrupted run: add --resume, or remove it")

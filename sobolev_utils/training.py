@@ -22,7 +22,8 @@ Draw = Callable[[jax.Array], Samples]
 
 
 class Diverged(FloatingPointError):
-    """A training run whose loss stopped being finite, at `step`, counted from 1 over all epochs.
+    """A training run whose loss stopped being finite, at `step`, counted from 1 over all epochs; where only the last
+    parameters are not, the step after the last.
 
     model: the surrogate of the last step with a finite loss (the first one, if there is none); history: the mean loss
     of each whole epoch until then.
@@ -167,14 +168,16 @@ def fit(
 
     run = jax.jit(lambda state, keys: jax.lax.scan(epoch, state, keys))
     chunks = max(d for d in range(1, 21) if epochs % d == 0)  # of equal length, so that one program serves all
-    state, history = (parameters, optimise.init(parameters)), []
+    state, history, begun = (parameters, optimise.init(parameters)), [], []
     bar = tqdm(total=epochs, desc=name, unit="epoch", file=sys.stdout, mininterval=0.5, ncols=80)
     with bar:
         for keys in jnp.split(jax.random.split(key, epochs), chunks):
-            before, (state, values) = state, run(state, keys)
-            if not np.isfinite(values).all():
-                last, taken = _last_finite(jax.jit(step), before, (s for key in keys for s in _each(batches(key))))
-                at = len(history) * len(keys) * steps + taken
+            begun = [*begun[-1:], (state, keys)]  # the last two chunks: what ends one may show in the next
+            state, values = run(state, keys)
+            if not all(np.isfinite(leaf).all() for leaf in (values, *jax.tree.leaves(state[0]))):
+                again = (one for _, keys in begun for key in keys for one in _each(batches(key)))
+                last, taken = _last_finite(jax.jit(step), begun[0][0], again)
+                at = (len(history) - len(begun) + 1) * len(keys) * steps + taken
                 whole = np.concatenate([*history, values])[: (at - 1) // steps]
                 message = (
                     f"{name} diverged at step {at} of {epochs * steps}: lower the learning rate, {learning_rate}"
@@ -194,10 +197,10 @@ def _each(batches: Samples) -> Iterator[Samples]:
 
 def _last_finite(step: Callable, state: tuple, batches: Iterator[Samples]) -> tuple[nnx.State, int]:
     """The parameters of the last step with a finite loss, and the number of the step, from 1, that has none."""
-    last, taken = state[0], 0
-    while True:
-        taken += 1
-        after, value = step(state, next(batches))
+    last, taken = state[0], 1
+    for samples in batches:
+        after, value = step(state, samples)
         if not np.isfinite(value):
-            return last, taken
-        last, state = state[0], after
+            break
+        last, state, taken = state[0], after, taken + 1
+    return last, taken

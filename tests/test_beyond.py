@@ -90,7 +90,7 @@ def test_the_study_has_a_row_for_each_quantity_and_resumes(short, monkeypatch, t
     monkeypatch.setattr(study, "run_notebook", run_notebook)
     table = pd.read_csv(study.run_beyond(tmp_path, 2))
     assert list(table.columns) == COLUMNS and len(table) == 2 * 2 * 3 and made == [42, 43]
-    kept = tmp_path / "data" / "study" / "tables" / "beyond.csv"
+    kept = tmp_path / "data" / "study" / "beyond" / "tables" / "beyond.csv"
     kept.parent.mkdir(parents=True)
     table[table.seed == 42].to_csv(kept, index=False)
     again = pd.read_csv(study.run_beyond(tmp_path, 2, resume=True))

@@ -186,7 +186,7 @@ class TestRun:
         def run(seeds=2, **given):
             return run_pruning(tmp_path, seeds, parameters=self.PARAMETERS, sizes=SIZES, brief=1, steps=2, **given)
 
-        run.made, run.kept = made, tmp_path / "data" / "study" / "tables" / "pruning.csv"
+        run.made, run.kept = made, tmp_path / "data" / "study" / "pruning" / "tables" / "pruning.csv"
         return run
 
     def test_the_table_has_every_seed_and_size(self, run, cheap):

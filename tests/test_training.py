@@ -11,7 +11,7 @@ from oracles import labelled_by, leaves, random_basket, random_surrogate, unifor
 from sobolev_utils.losses import plain, sobolev
 from sobolev_utils.metrics import r2
 from sobolev_utils.network import Surrogate
-from sobolev_utils.simulation import Samples
+from sobolev_utils.simulation import CurvedSamples, Samples, StripSamples
 from sobolev_utils.training import Diverged, fit, shuffled
 
 KEY = jax.random.key(0)
@@ -79,6 +79,31 @@ class TestShuffled:
     def test_samples_that_make_no_sense_are_refused(self, changed, message):
         with pytest.raises(ValueError, match=message):
             shuffled(SAMPLES._replace(**changed))
+
+    @pytest.mark.parametrize(
+        "samples, message",
+        [
+            (
+                CurvedSamples(*SAMPLES, jnp.ones((32, 2, 3)), jnp.ones((32, 1, 3))),
+                r"hvp must have shape \(32, 2, 3\)",
+            ),
+            (
+                CurvedSamples(*SAMPLES, jnp.ones((32, 3)), jnp.ones((32, 3))),
+                r"directions must have shape \(32, 3, 3\)",
+            ),
+            (
+                StripSamples(X, jnp.ones((32, 4)), jnp.ones((32, 1, 3)), jnp.ones((32, 1, 3))),
+                r"cotangents .* \(32, 1, 4\)",
+            ),
+            (StripSamples(X, jnp.ones((32, 4)), jnp.ones((32, 1, 4)), jnp.ones((32, 1, 4))), r"vjp .* \(32, 1, 3\)"),
+        ],
+    )
+    def test_directions_and_products_have_to_fit(self, samples, message):
+        with pytest.raises(ValueError, match=message):
+            shuffled(samples)
+
+    def test_samples_without_derivatives_will_do(self):
+        assert shuffled(Samples(X, SAMPLES.y))(KEY).dydx is None
 
 
 # 6 epochs are 6 chunks of the compiled program, 23 are one
@@ -197,15 +222,26 @@ def test_divergence_hands_back_the_last_finite_state():
     x = jnp.asarray(uniform_points(32, 3))
     samples = Samples(x, jnp.where(jnp.arange(32) < 16, 1.0, jnp.nan), jnp.zeros((32, 3)))
     model = random_surrogate(widths=(4,))
-    with pytest.raises(
-        Diverged, match=r"^oversized diverged at step 3 of 24: lower the learning rate, 0.01$"
-    ) as info:
+    with pytest.raises(Diverged, match=r"^oversized diverged at step 3 of 24: lower .* 0.01$") as info:
         fit(model, lambda key: samples, plain, key=KEY, epochs=6, batch=8, learning_rate=0.01, name="oversized")
     assert info.value.step == 3 and info.value.history.size == 0
     # a step at the full rate, from which the cosine has hardly fallen
     expected, _ = fit(model, lambda key: jax.tree.map(lambda a: a[:8], samples), plain, key=KEY, epochs=1, batch=8,
                       learning_rate=0.01)  # fmt: skip
     assert_same(info.value.model, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_divergence_at_the_first_step_of_a_chunk_or_after_the_last(epochs):
+    """Each epoch is a chunk of one step. The loss is finite where its gradient, and so what it leads to, is not."""
+
+    def loss(model, samples):
+        return jnp.sum(jnp.sqrt(jnp.maximum(model.layers[0].bias[...], 0) * 0))
+
+    model = random_surrogate(widths=(4,))
+    with pytest.raises(Diverged, match=f"diverged at step 2 of {epochs}") as info:
+        fit(model, DRAW, loss, key=KEY, epochs=epochs, batch=32)
+    assert_same(info.value.model, model, rtol=0)
 
 
 def test_divergence_after_some_epochs_keeps_their_losses():
