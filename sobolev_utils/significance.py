@@ -104,6 +104,8 @@ def checked(model: Surrogate, box: Interval, method: str, axes: jax.Array | None
     if box.shape != (n,):
         raise ValueError(f"the box must have shape {(n,)}, one interval per input, got {box.shape}")
     intervals.box(box.lower, box.upper)
+    if model.n_outputs != 1:
+        raise ValueError(f"a significance is for one output, got a surrogate with {model.n_outputs}")
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}, expected one of {sorted(METHODS)}")
 

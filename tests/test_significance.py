@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from oracles import finite_difference, forward, random_surrogate
 
 from sobolev_utils.intervals import Interval, box
@@ -207,3 +208,9 @@ def test_a_box_of_another_shape_is_refused(shape):
 def test_a_box_that_is_none_is_refused(lower, upper, message):
     with pytest.raises(ValueError, match=message):
         analyse(MODEL, Interval(jnp.full(3, lower), jnp.full(3, upper)))
+
+
+def test_a_surrogate_with_several_outputs_is_refused():
+    strip = Surrogate(3, [4], n_outputs=2, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="for one output, got a surrogate with 2"):
+        analyse(strip, box(LOWER, UPPER))
