@@ -133,6 +133,7 @@ def point(x):
 
 
 def without_symbols(centre, radius):
+    """A value that shares nothing with others."""
     return Zonotope(centre, jnp.zeros((0, *centre.shape), centre.dtype), radius, ())
 
 

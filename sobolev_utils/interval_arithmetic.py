@@ -77,6 +77,7 @@ class Interval:
 
 
 def is_floating(x):
+    """Whether an array or interval is of floating-point numbers."""
     return jnp.issubdtype(x.dtype, jnp.floating)
 
 

@@ -137,3 +137,12 @@ def test_division_by_zero_and_overflow_give_the_whole_line():
 def test_a_primitive_without_a_rule_is_named():
     with pytest.raises(NotImplementedError, match="'sort'"):
         zonotopes.enclose(jnp.sort)(box([0.0, 1.0], [1.0, 2.0]))
+
+
+def test_slopes_whose_sum_overflows_lose_no_error():
+    """f(0) = 0; rise and fall of f are finite on the box, their sum is not."""
+    c = np.float32(6e19)
+    y = zonotopes.enclose(lambda x: (c * x) * (c * x) + np.float32(1e-30) * jax.nn.relu(x - np.float32(0.06)))(
+        box(np.float32([-0.1]), np.float32([0.1]))
+    )
+    assert y.lower <= 0 and y.upper >= 3.6e37
