@@ -34,7 +34,8 @@ __all__ = ["COLUMNS", "EXPERIMENTS", "Laboratory", "errors", "run"]
 
 COLUMNS = ["experiment", "quantity", "seed", "one_minus_r2", "rmse", "parameters"]
 PATHS = (2048, 8192, 32768, 65536)
-STEPS = 1600  # of 512 samples, for an oversized network and 8,192 paths; with more paths as their square root
+STEPS = 1600  # of 512 samples, for an oversized network and 8,192 paths; in proportion for others
+DECAY = 3.0  # of its weights for 8,192 paths; with more paths as the square root falls
 SPOTS = 1024  # at which Levenberg-Marquardt fits
 
 
@@ -44,33 +45,41 @@ class Laboratory:
     def __init__(self, problem: Problem, seed: int):
         self.problem, self.seed = problem, seed
         self.oversized = lru_cache(self.oversized)
-        self.pruned = lru_cache(self.pruned)
 
     def key(self, n: int) -> jax.Array:
         return jax.random.fold_in(jax.random.key(self.seed), n)
 
-    def sample(self, n_paths: int, reference: LeastSquaresMonteCarlo | None = None) -> Samples:
-        """That of notebook 01, or another number of paths, in single precision."""
-        if reference is None and n_paths == self.problem.samples.y.size:
-            return self.problem.samples
-        return single((reference or self.problem.reference).sample(self.key(70), n_paths))
+    def sample(self, n_paths: int, reference: LeastSquaresMonteCarlo, control: bool = False) -> Samples:
+        """As many labels as `n_paths` paths give, half as many antithetic ones, in single precision.
 
-    def train(self, depth: int, samples: Samples) -> Surrogate:
+        A `control` is cross-fitted: one half's is a 2 x 128 trained on the other half, so that labels stay unbiased.
+        """
+        x, p = reference.paths(self.key(70), n_paths // 2 if reference.antithetic else n_paths)
+        if not control:
+            return single(reference.labelled(x, p))
+        halves = [(x[half], p[half]) for half in np.split(np.arange(len(x)), 2)]
+        fits = [self.train(2, single(reference.labelled(*half)), n_paths // 2) for half in halves]
+        parts = [
+            single(dataclasses.replace(reference, control=other).labelled(*half))
+            for half, other in zip(halves, reversed(fits), strict=True)
+        ]
+        return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *parts)
+
+    def train(self, depth: int, samples: Samples, n_paths: int) -> Surrogate:
         """depth x 128, on values and pathwise deltas."""
         model = Surrogate(samples.x.shape[1], [128] * depth, rngs=nnx.Rngs(self.seed)).normalise(samples.x, samples.y)
-        epochs = max(round(STEPS * 512 / (8192 * len(samples.x)) ** 0.5), 1)
-        settings = {"epochs": epochs, "learning_rate": 3e-3, "weight_decay": 3.0}
+        epochs = max(round(STEPS * (n_paths / 8192) * 512 / len(samples.x)), 1)
+        settings = {"epochs": epochs, "learning_rate": 3e-3, "weight_decay": DECAY * (8192 / n_paths) ** 0.5}
         return fit(model, shuffled(samples), sobolev(), key=self.key(71), **settings)[0]
 
-    def oversized(self, depth: int, n_paths: int) -> Surrogate:
-        return self.train(depth, self.sample(n_paths))
+    def oversized(self, depth: int) -> Surrogate:
+        """depth x 128 on the sample of notebook 01."""
+        return self.train(depth, self.problem.samples, self.problem.samples.y.size)
 
-    def pruned(self, depth: int, keep: int, n_paths: int) -> Surrogate:
-        """The most significant `keep` nodes of each layer; the others are held at their means."""
-        big, samples = self.oversized(depth, n_paths), self.sample(n_paths)
+    def prune(self, model: Surrogate, x: jax.Array, keep: int) -> Surrogate:
+        """The most significant `keep` nodes of each layer; the others are held at their means over x."""
         inputs = box(*(np.asarray(bound, np.float32) for bound in self.problem.basket.box))
-        kept = most_significant(analyse(big, inputs).hidden, keep)
-        return prune(big, kept, mean_nodes(big, samples.x))
+        return prune(model, most_significant(analyse(model, inputs).hidden, keep), mean_nodes(model, x))
 
     def spots(self, n: int) -> jax.Array:
         """Training spots, (n, n_inputs), in the precision that JAX is set to."""
@@ -103,18 +112,19 @@ def errors(model: Surrogate, problem: Problem) -> list[tuple[float, float]]:
 
 def lm(lab: Laboratory, depth: int, keep: int, warm_up: int, iterations: int) -> Surrogate:
     """Pruned, then fine-tuned on the reference to the last digits."""
-    start = lab.pruned(depth, keep, lab.problem.samples.y.size)
+    start = lab.prune(lab.oversized(depth), lab.problem.samples.x, keep)
     return lab.last_digits(start, lab.reference_targets, warm_up, iterations)
 
 
 def pathwise(lab: Laboratory, n_paths: int) -> Surrogate:
-    """No closed form: 2 x 128 on paths, pruned to 40 parameters, fine-tuned on values and deltas of the 2 x 128."""
-    teacher = lab.oversized(2, n_paths)
+    """No closed form: 2 x 128 on controlled paths, pruned to 40 parameters, fine-tuned on values and deltas of it."""
+    samples = lab.sample(n_paths, lab.problem.reference, control=True)
+    teacher = lab.train(2, samples, n_paths)
 
     def targets(x):
         return Samples(x, *teacher.value_and_delta(x))
 
-    return lab.last_digits(lab.pruned(2, 3, n_paths), targets, warm_up=100, iterations=400)
+    return lab.last_digits(lab.prune(teacher, samples.x, 3), targets, warm_up=100, iterations=400)
 
 
 def by_order(lab: Laboratory, loss: SumOfSquares) -> Surrogate:
@@ -128,25 +138,19 @@ def by_order(lab: Laboratory, loss: SumOfSquares) -> Surrogate:
         return with_hvp(drawn, basket.value, random_directions(two, *drawn.x[:, None].shape))
 
     settings = {"epochs": 200, "learning_rate": 1e-2, "optimiser": "muon"}
-    return fit(lab.pruned(6, 8, samples.y.size), draw, loss, key=lab.key(75), **settings)[0]
+    start = lab.prune(lab.oversized(6), samples.x, 8)
+    return fit(start, draw, loss, key=lab.key(75), **settings)[0]
 
 
 def on_labels(lab: Laboratory, points: str, antithetic: bool, control: bool) -> Surrogate:
-    """2 x 128 on as many labels, drawn in another way.
-
-    An antithetic label takes two paths. A control comes from a first fit on the same paths, so it is not quite
-    unbiased.
-    """
+    """2 x 128 on labels drawn in another way, from as many paths and in as many steps."""
     reference = dataclasses.replace(lab.problem.reference, points=points, antithetic=antithetic)
     n_paths = lab.problem.samples.y.size
-    model = lab.train(2, lab.sample(n_paths, reference))
-    if control:
-        model = lab.train(2, lab.sample(n_paths, dataclasses.replace(reference, control=model)))
-    return model
+    return lab.train(2, lab.sample(n_paths, reference, control), n_paths)
 
 
 EXPERIMENTS: dict[str, Callable[[Laboratory], Surrogate]] = {
-    "lm_40": partial(lm, depth=2, keep=3, warm_up=100, iterations=3000),
+    "lm_40": partial(lm, depth=2, keep=3, warm_up=100, iterations=1500),
     "lm_433": partial(lm, depth=6, keep=8, warm_up=200, iterations=160),
     **{f"pathwise_{n}": partial(pathwise, n_paths=n) for n in PATHS},
     "first_order": partial(by_order, loss=sobolev()),

@@ -168,7 +168,10 @@ class LeastSquaresMonteCarlo:
 
     def sample(self, key: jax.Array, n: int) -> Samples:
         """n samples from `key`: x, y and dydx. Traceable. Raises ValueError as `normal_points` does."""
-        x, p = self.paths(key, n)
+        return self.labelled(*self.paths(key, n))
+
+    def labelled(self, x: jax.Array, p: jax.Array) -> Samples:
+        """The samples of given paths: labels at x, (n, n_assets), and their derivatives for fixed increments p."""
         y, pullback = jax.vjp(partial(self.label, p=p), x)
         return Samples(x, y, *pullback(jnp.ones_like(y)))
 
