@@ -12,7 +12,7 @@ from flax import nnx
 from jax.flatten_util import ravel_pytree
 from tqdm import tqdm
 
-from sobolev_utils.losses import SumOfSquares
+from sobolev_utils.losses import Diverged, SumOfSquares
 from sobolev_utils.network import Surrogate
 from sobolev_utils.simulation import Samples
 
@@ -59,8 +59,8 @@ def levenberg_marquardt(
     theta - (J'J + lambda I)^-1 J'r, with lambda from a trust region (Levenberg 1944, Marquardt 1963), by optimistix;
     the normal equations are solved by Cholesky's factorisation. It ends early, with a shorter history, where a step
     changes neither parameters nor loss by more than 1e-15 of them. Raises ValueError without `jax_enable_x64`, for a
-    loss that is no `SumOfSquares` and for fewer residuals than parameters, FloatingPointError where they are not
-    finite.
+    loss that is no `SumOfSquares` and for fewer residuals than parameters; FloatingPointError where they are not
+    finite at the start, `Diverged` where their Jacobian is not: no further step is possible then.
     """
     if jnp.result_type(float) != jnp.float64:
         raise ValueError("Levenberg-Marquardt needs double precision: jax.config.update('jax_enable_x64', True)")
@@ -85,15 +85,21 @@ def levenberg_marquardt(
         parameters, arrays = carry
         parameters, state, _ = SOLVER.step(with_aux, parameters, state=eqx.combine(arrays, fixed), **arguments)
         done, _ = SOLVER.terminate(with_aux, parameters, state=state, **arguments)
-        return (parameters, eqx.filter(state, eqx.is_array)), (jnp.sum(state.f_info.residual**2), done)
+        slope = state.f_info.jac.mv(jnp.ones_like(parameters))
+        told = jnp.sum(state.f_info.residual**2), done, jnp.isfinite(slope).all()
+        return (parameters, eqx.filter(state, eqx.is_array)), told
 
     chunks = max(d for d in range(1, 21) if iterations % d == 0)
     run = jax.jit(lambda carry: jax.lax.scan(step, carry, length=iterations // chunks))
     carry, history = (parameters, arrays), []
     with tqdm(total=iterations, desc=name, unit="step", file=sys.stdout, mininterval=0.5, ncols=80) as bar:
         for _ in range(chunks):
-            carry, (values, done) = run(carry)
+            carry, (values, done, sound) = run(carry)
             history.append(np.asarray(values))
+            if not sound.all():
+                whole = np.concatenate(history)[: len(values) * (len(history) - 1) + int(jnp.argmin(sound))]
+                message = f"{name} diverged at step {whole.size + 1} of {iterations}: the Jacobian is not finite"
+                raise Diverged(message, model_of(carry[0]), whole, whole.size + 1)
             bar.set_postfix_str(f"loss {history[-1][-1]:.3g}", refresh=False)
             bar.update(len(values))
             if done.any():

@@ -13,12 +13,25 @@ import numpy as np
 from sobolev_utils.network import Surrogate
 from sobolev_utils.simulation import Samples
 
-__all__ = ["Loss", "SumOfSquares", "plain", "sampled_sobolev", "second_order", "sobolev"]
+__all__ = ["Diverged", "Loss", "SumOfSquares", "plain", "sampled_sobolev", "second_order", "sobolev"]
 
 Loss = Callable[[Surrogate, Samples], jax.Array]
 # A weight, the number of entries that the errors stand for, and errors (n_samples,), (n_samples, d) or, along each
 # of k directions, (n_samples, k, d).
 Term = tuple[float, int, jax.Array]
+
+
+class Diverged(FloatingPointError):
+    """A training run whose loss stopped being finite, at `step`, counted from 1 over all epochs; where only the last
+    parameters are not, the step after the last.
+
+    model: the surrogate of the last step with a finite loss (the first one, if there is none); history: the mean loss
+    of each whole epoch until then.
+    """
+
+    def __init__(self, message: str, model: Surrogate, history: np.ndarray, step: int):
+        super().__init__(message)
+        self.model, self.history, self.step = model, history, step
 
 
 @dataclass(frozen=True)

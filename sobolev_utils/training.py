@@ -12,26 +12,13 @@ from flax import nnx
 from tqdm import tqdm
 
 from sobolev_utils.least_squares import levenberg_marquardt
-from sobolev_utils.losses import Loss
+from sobolev_utils.losses import Diverged, Loss
 from sobolev_utils.network import Surrogate
 from sobolev_utils.simulation import Samples
 
 __all__ = ["Diverged", "Draw", "fit", "shuffled"]
 
 Draw = Callable[[jax.Array], Samples]
-
-
-class Diverged(FloatingPointError):
-    """A training run whose loss stopped being finite, at `step`, counted from 1 over all epochs; where only the last
-    parameters are not, the step after the last.
-
-    model: the surrogate of the last step with a finite loss (the first one, if there is none); history: the mean loss
-    of each whole epoch until then.
-    """
-
-    def __init__(self, message: str, model: Surrogate, history: np.ndarray, step: int):
-        super().__init__(message)
-        self.model, self.history, self.step = model, history, step
 
 
 def shuffled(samples: Samples) -> Draw:
@@ -144,7 +131,7 @@ def fit(
     batch = batch or 512
     size = jax.eval_shape(draw, key).x.shape[0]
     if size % batch:
-        raise ValueError(f"an epoch of {size} samples is not a whole number of batches of {batch}")
+        raise ValueError(f"an epoch of {size} samples is not a whole number of batches of {batch}: choose one that divides it")
     steps = size // batch
 
     graph, parameters, constants = nnx.split(model, nnx.Param, ...)

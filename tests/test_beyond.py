@@ -30,6 +30,8 @@ def short(monkeypatch):
 
     def fit(model, draw, loss, *, key, epochs, **settings):
         fitted.append(settings.get("optimiser", "adam"))
+        if fitted[-1] != "levenberg_marquardt":
+            settings["batch"] = 64
         return beyond_fit(model, draw, loss, key=key, epochs=min(epochs, 2), **settings)
 
     beyond_fit = beyond.fit
@@ -59,6 +61,25 @@ def test_an_experiment_leaves_a_small_network_or_one_for_labels(short, name):
     model = EXPERIMENTS[name](Laboratory(PROBLEM, 3))
     assert model.widths == {"lm_40": (3, 3), "pathwise_2048": (3, 3), "second_order": (8,) * 6}.get(name, (128, 128))
     assert ("levenberg_marquardt" in short) == (name in ("lm_40", "pathwise_2048"))
+
+
+@pytest.mark.parametrize(("antithetic", "labels"), [(False, 1024), (True, 512)])
+def test_a_sample_counts_paths_and_each_half_is_controlled_by_the_other(short, monkeypatch, antithetic, labels):
+    lab = Laboratory(PROBLEM, 3)
+    reference = dataclasses.replace(REFERENCE, antithetic=antithetic, points="pseudo_random")
+    trained = []
+    train = lab.train
+    monkeypatch.setattr(lab, "train", lambda *given: trained.append((given, train(*given))) or trained[-1][1])
+    x, p = reference.paths(lab.key(70), labels)
+    monkeypatch.setattr(beyond, "STEPS", 16)
+    controlled = lab.sample(1024, reference, control=True)
+    np.testing.assert_allclose(controlled.x, x, rtol=1e-6)
+    for half, (given, _), (_, other) in zip(np.split(np.arange(labels), 2), trained, reversed(trained), strict=True):
+        np.testing.assert_allclose(given[1].x, x[half], rtol=1e-6)
+        assert given[2] == 512
+        own = dataclasses.replace(reference, control=other).labelled(x[half], p[half])
+        np.testing.assert_allclose(controlled.y[half], own.y, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(controlled.dydx[half], own.dydx, rtol=1e-4, atol=1e-5)
 
 
 def test_first_and_second_order_take_equal_steps_from_equal_starts(short):

@@ -1,15 +1,19 @@
 """Directions and products along them, against full Hessians and exact expectations."""
 
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import labelled_by, random_basket, random_surrogate, uniform_points
+from scipy import stats
 
 from sobolev_utils.directions import all_directions, hvp, principal_directions, random_directions, with_hvp
 from sobolev_utils.losses import sobolev
+from sobolev_utils.payoffs import smooth_call
+from sobolev_utils.simulation import LeastSquaresMonteCarlo
 
 MODEL = random_surrogate()
 X = jnp.asarray(uniform_points(16, 3))
@@ -61,6 +65,28 @@ def test_samples_get_directions_of_their_own_or_in_common():
     assert common.directions.shape == common.hvp.shape == (16, 3, 3)
     np.testing.assert_array_equal(common.directions[0], common.directions[5])
     assert sobolev()(MODEL, common) == sobolev()(MODEL, samples)
+
+
+def test_pathwise_products_of_a_smoothed_payoff_have_the_mean_of_its_curvature():
+    """E H v = w (w'v) E f''(w'x + sd Z), by quadrature, for the smoothed payoff f; labels antithetic or not."""
+    basket, n, width = random_basket(3), 2**16, 0.05
+    w = basket.weights
+    sd = np.sqrt(w @ basket.factor @ basket.factor.T @ w * (basket.maturity - basket.exposure))
+    curvature = jax.vmap(jax.grad(jax.grad(lambda s: smooth_call(s, basket.strike, width))))
+    spots = jnp.stack([jnp.full(3, basket.strike), jnp.full(3, basket.strike + 0.1), jnp.full(3, 1.5)])
+    z = np.linspace(-9, 9, 20001)  # the trapezoidal rule, exact to rounding for what is smooth and decays
+    expected = [stats.norm.pdf(z) @ curvature(s + sd * z) * (z[1] - z[0]) for s in spots @ w]
+    np.testing.assert_allclose(expected, basket.gamma(spots) / sum(w) ** 2, atol=0.15)  # the bias of smoothing
+    for antithetic in (False, True):
+        reference = LeastSquaresMonteCarlo(basket, partial(smooth_call, width=width), "pseudo_random", antithetic)
+        _, p = reference.paths(KEY, n)
+        for x, truth in zip(spots, expected, strict=True):
+            samples = reference.labelled(jnp.broadcast_to(x, (n, 3)), p)
+            directions = random_directions(KEY, n, 1, 3)
+            curved = with_hvp(samples, partial(reference.label, p=p), directions)
+            estimates = jnp.sum(curved.hvp[:, 0] * directions[:, 0], axis=1)  # v'Hv, of mean tr H = |w|^2 E f''
+            z_score = (estimates.mean() - truth * w @ w) / (estimates.std() / np.sqrt(n))
+            assert abs(z_score) < 5
 
 
 @pytest.mark.parametrize("counts", [(0, 1, 3), (4, 0, 3), (4, 1, 0)])

@@ -9,7 +9,7 @@ from oracles import labelled_by, random_basket, random_surrogate, uniform_points
 from scipy import optimize
 
 from sobolev_utils.least_squares import levenberg_marquardt, residual_function
-from sobolev_utils.losses import plain, sobolev
+from sobolev_utils.losses import Diverged, SumOfSquares, plain, sobolev
 from sobolev_utils.metrics import r2
 from sobolev_utils.network import Surrogate
 from sobolev_utils.simulation import Samples
@@ -60,6 +60,31 @@ def test_a_perfect_model_is_left_where_it_is():
     same, history = levenberg_marquardt(MODEL, samples, sobolev(), iterations=40)
     np.testing.assert_allclose(same(X), MODEL(X), rtol=1e-6)
     assert history.size < 40 and history[-1] < 1e-20
+
+
+@jax.custom_jvp
+def without_derivative_below(errors, floor):
+    return errors
+
+
+@without_derivative_below.defjvp
+def _(primals, tangents):
+    errors, floor = primals
+    return errors, tangents[0] * jnp.where(abs(errors) < floor, jnp.nan, 1)
+
+
+@pytest.mark.parametrize("floor", [1e-3, 10.0])
+def test_a_jacobian_that_is_not_finite_ends_it_with_the_last_finite_state(floor):
+    def terms(model, samples):
+        return [(1.0, 1, without_derivative_below(samples.y - model(samples.x), floor))]
+
+    loss = SumOfSquares(terms)
+    with pytest.raises(Diverged, match=r"^small diverged at step \d+ of 100: the Jacobian is not finite$") as info:
+        levenberg_marquardt(MODEL, SAMPLES, loss, iterations=100, name="small")
+    ended = info.value
+    assert ended.history.size == ended.step - 1 and np.isfinite(ended.history).all()
+    assert (ended.step == 1) == (floor == 10) and loss(ended.model, SAMPLES) <= loss(MODEL, SAMPLES)
+    assert jnp.isfinite(ended.model(X)).all()
 
 
 def test_bad_problems_are_refused(monkeypatch):
