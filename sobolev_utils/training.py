@@ -131,7 +131,7 @@ def fit(
     batch = batch or 512
     size = jax.eval_shape(draw, key).x.shape[0]
     if size % batch:
-        raise ValueError(f"an epoch of {size} samples is not a whole number of batches of {batch}: choose one that divides it")
+        raise ValueError(f"an epoch of {size} samples is not a whole number of batches of {batch}: choose another")
     steps = size // batch
 
     graph, parameters, constants = nnx.split(model, nnx.Param, ...)
