@@ -15,11 +15,13 @@ SOUND := $(shell [ "`cat $(STAMP) 2>/dev/null`" = "`pwd -P`" ] && \
 export MPLBACKEND =
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce notebooks seeds study test verify lab bench lint lock clean anew
+.PHONY: help reproduce notebooks seeds study test verify lab html bench lint lock clean anew
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } \
+	    /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
+##@ The paper
 reproduce: $(STAMP) ## the whole paper: every notebook in order, into results/
 	@$(PY) -m sobolev_utils.reproduce
 
@@ -29,9 +31,10 @@ notebooks: $(STAMP) ## the same, and the outputs into the committed notebooks
 seeds: $(STAMP) ## the R^2 table under ten seeds, into results/tables/r2_seeds.csv
 	@$(PY) -m sobolev_utils.reproduce --seeds 10
 
-study: $(STAMP) ## pruning methods and what lies past the paper, ten seeds each, into pruning.csv and beyond.csv
+study: $(STAMP) ## ten seeds of the pruning methods and of what lies past the paper, into pruning.csv and beyond.csv
 	@$(PY) -m sobolev_utils.study --seeds 10
 
+##@ Is it right?
 test: $(STAMP) ## the tests, and the notebooks against their committed outputs
 	@results=`mktemp -d` && trap 'rm -rf "$$results"' EXIT && trap 'exit 130' HUP INT TERM && \
 	SOBOLEV_RESULTS="$$results" $(PY) -m pytest notebooks tests \
@@ -41,14 +44,19 @@ test: $(STAMP) ## the tests, and the notebooks against their committed outputs
 verify: $(STAMP) ## the rigour of the enclosures, against ball arithmetic and samples
 	@PYTHONPATH=tests $(PY) -m verify
 
+##@ Look and measure
 lab: $(STAMP) ## JupyterLab on the notebooks
 	@$(PY) -m jupyterlab notebooks
 
-bench: $(STAMP) ## time and memory, into results/tables/timings.csv, iasa_cost.csv, step_cost.csv and vjp_accuracy.csv
+html: $(STAMP) ## the notebooks as they ran, as pages to read: results/html/index.html
+	@$(PY) -m sobolev_utils.gallery
+
+bench: $(STAMP) ## time and memory, into results/tables/: timings, iasa_cost, step_cost and vjp_accuracy.csv
 	@$(PY) tests/benchmarks/run.py
 	@$(PY) tests/benchmarks/growth.py
 	@$(PY) tests/benchmarks/steps.py
 
+##@ Keep it
 lint: $(STAMP) ## style of the package, the tests and the notebooks
 	@$(PY) -m ruff check sobolev_utils tests notebooks
 	@$(PY) -m ruff format --check sobolev_utils tests notebooks

@@ -2,8 +2,8 @@
 
 Modules, each importing only from those below it:
 
-    reproduce   study
-    execution   provenance   figures     beyond   comparison
+    reproduce   study        gallery
+    execution   provenance   formulas    figures   beyond   comparison
                              stages
                              problem
     replacement pruning      artifacts   metrics

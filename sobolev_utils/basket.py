@@ -53,7 +53,9 @@ class GaussianBasket:
         object.__setattr__(self, "weights", weights)
         object.__setattr__(self, "factor", factor)
         if not self.volatility > 0:
-            raise ValueError("the basket has no volatility: the weights lie in the kernel of the covariance")
+            raise ValueError(
+                f"the basket has no volatility: weights {weights} lie in the kernel of the covariance, choose others"
+            )
 
     @classmethod
     def from_correlation(cls, weights, correlation, volatilities, **contract) -> "GaussianBasket":
@@ -81,13 +83,14 @@ class GaussianBasket:
         if not abs(weights.sum()) > 1e-12 * abs(weights).sum():
             raise ValueError(f"weights must not sum to zero, got {weights}")
         if not (np.allclose(np.diag(correlation), 1) and np.allclose(correlation, correlation.T)):
-            raise ValueError("a correlation is symmetric with a unit diagonal; the given matrix is not")
+            raise ValueError(f"a correlation must be symmetric with a unit diagonal, got {correlation}")
         try:
             cholesky = np.linalg.cholesky(correlation)
         except np.linalg.LinAlgError:
             smallest = np.linalg.eigvalsh(correlation)[0]
             raise ValueError(
-                f"the correlation must be positive definite, got a smallest eigenvalue of {smallest:.3g}"
+                f"the correlation must be positive definite, got a smallest eigenvalue of {smallest:.3g}: "
+                "mix it with the identity"
             ) from None
         weights = weights / weights.sum()
         return cls(weights, _turned(volatilities[:, None] * cholesky, weights), **contract)

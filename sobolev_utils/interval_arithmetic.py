@@ -172,7 +172,7 @@ def converted(x, dtype):
     if is_floating(x) and not jnp.issubdtype(new, jnp.floating):
         if is_array(x):
             return x.astype(new)
-        raise NotImplementedError(f"an interval of {old} cannot become one of {new}")
+        raise NotImplementedError(f"an interval of {old} cannot become one of {new}: keep to floating point")
     if is_array(x) and not isinstance(x, jax.core.Tracer):
         exact = np.asarray(x).astype(new)
         with np.errstate(invalid="ignore"):

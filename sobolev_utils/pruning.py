@@ -40,7 +40,10 @@ def most_significant(significance: Sequence[jax.Array], keep: int | Sequence[int
                 f"layer {layer} has {scores.size} nodes and cannot keep {count}: expected 1 to {scores.size}"
             )
         if np.isnan(scores).any():
-            raise ValueError(f"layer {layer} has {np.isnan(scores).sum()} nodes whose significance is not a number")
+            raise ValueError(
+                f"layer {layer} has {np.isnan(scores).sum()} nodes whose significance is not a number: "
+                "try a smaller box, or sub-boxes"
+            )
         chosen.append(np.sort(np.argsort(-scores, kind="stable")[:count]))
     return chosen
 

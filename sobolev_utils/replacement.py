@@ -51,8 +51,10 @@ def change_bound(analysis: Significance, keep: Sequence[np.ndarray], constants: 
         gone = np.setdiff1d(np.arange(values.shape[0]), kept)
         outside = gone[~np.asarray(values.contains(constant))[gone]]
         if outside.size:
+            node = outside[0]
             raise ValueError(
-                f"layer {layer}: the constant of node {outside[0]} is not in the enclosure of its values"
+                f"layer {layer}: the constant of node {node} is not in the enclosure of its values: got "
+                f"{constant[node]:g}, expected {values.lower[node]:g} to {values.upper[node]:g}, as a midpoint is"
             )
         distance = np.maximum(values.upper - constant, constant - values.lower).astype(np.float64)
         # sum and factors are rounded to nearest, or to zero: a millionth and the smallest normal number cover that

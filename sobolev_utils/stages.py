@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sobolev_utils.artifacts import ArtifactError, load, save
+from sobolev_utils.artifacts import MADE_BY, ArtifactError, load, save
 from sobolev_utils.metrics import r2
 from sobolev_utils.network import Surrogate
 from sobolev_utils.problem import BUDGETS, Truth
@@ -58,7 +58,9 @@ def load_stage(results: Path, name: str, /, **expected: object) -> tuple[dict[st
         own = {key.removeprefix(f"{budget}/"): array for key, array in arrays.items() if key.startswith(budget)}
         model = {key.removeprefix("model/"): array for key, array in own.items() if key.startswith("model/")}
         if not model:
-            raise ArtifactError(f"{name} holds no model for the budget {budget}: run its notebook again")
+            raise ArtifactError(
+                f"{name} holds no model for the budget {budget}: run notebooks/{MADE_BY[name]}.ipynb again"
+            )
         trained[budget] = Trained(Surrogate.from_arrays(model), own["history"], own["r2"])
     return trained, parameters
 

@@ -52,7 +52,9 @@ def _walk(jaxpr, consts, args, rules, caller):
             body = _unrolled(eqn) if name == "scan" else body
             outputs = _walk(getattr(body, "jaxpr", body), getattr(body, "consts", ()), values, rules, line)
         else:
-            raise NotImplementedError(f"no rule for the primitive '{name}', used at {line}")
+            raise NotImplementedError(
+                f"no rule for the primitive '{name}', used at {line}: write it with others, or add a rule"
+            )
         outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
         env.update(zip(eqn.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]

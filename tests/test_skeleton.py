@@ -90,10 +90,11 @@ class TestMakefile:
         return call
 
     def test_make_alone_lists_every_target_with_a_line(self, make):
-        listed = make().stdout.splitlines()
+        listed = [line for line in make().stdout.splitlines() if line.startswith(" ")]
         (phony,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert {line.split()[1] for line in listed} == set(phony.split()) - {"anew"}
-        assert all(len(line.split()) > 3 for line in listed)
+        assert all(len(line.split()) > 3 and len(line) < 120 for line in listed)
+        assert len({re.match(r"  make \S+ +", line).end() for line in listed}) == 1, "not aligned"
 
     @pytest.mark.parametrize(
         "answer, told", [("echo 3.8; exit 1", "'./python' is 3.8"), ("exit 127", "no Python that")]

@@ -1,0 +1,246 @@
+"""The gallery is whole: links lead to files, nothing is loaded from outside, nothing runs, and it reads well."""
+
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
+
+from sobolev_utils.gallery import main, write_gallery
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PHONE, DESK = 390, 1280  # pixels
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+class Page(HTMLParser):
+    """What a page refers to and holds."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path, self.links, self.loads, self.ids, self.labels, self.tags = path, [], [], set(), [], set()
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.tags.add(tag)
+        self.ids.add(given.get("id"))
+        if tag == "svg":
+            self.labels.append(given["aria-label"])
+        if tag == "a":
+            self.links.append(given["href"])
+        self.loads += [given[name] for name in ("src", "srcset", "data", "poster") if name in given]
+        if tag == "link":
+            self.loads.append(given["href"])
+        assert not any(name.startswith("on") for name in given), given
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory):
+    """Pages of the committed notebooks, in a folder of results that holds the committed tables and figures."""
+    results = tmp_path_factory.mktemp("results")
+    for name in ("figures", "tables"):
+        (results / name).symlink_to(ROOT / "results" / name)
+    return write_gallery(results).parent
+
+
+@pytest.fixture(scope="module")
+def pages(gallery):
+    return {path.name: Page(path) for path in sorted(gallery.glob("*.html"))}
+
+
+def test_every_notebook_and_figure_and_number_is_in_the_index(gallery, pages):
+    index = (gallery / "index.html").read_text()
+    for path in NOTEBOOKS:
+        title = nbformat.read(path, as_version=4).cells[0].source.partition("\n")[0].removeprefix("# ")
+        assert f"{path.stem}.html" in pages["index.html"].links and title.replace("'", "&#39;") in index
+    for path in (ROOT / "results" / "figures").glob("*.png"):
+        assert f"figures/{path.name}" in pages["index.html"].loads
+    numbers = re.findall(r"\d\.\d+", (ROOT / "results" / "tables" / "r2_table.md").read_text())
+    assert len(numbers) == 36
+    assert [number for number in numbers if f">{number}<" not in index] == []
+
+
+def test_the_pages_stand_in_a_row(pages):
+    stems = [path.stem for path in NOTEBOOKS]
+    for before, stem, after in zip([None, *stems], stems, [*stems[1:], None], strict=False):
+        links = set(pages[f"{stem}.html"].links)
+        assert {"index.html", *(f"{other}.html" for other in (before, after) if other)} <= links
+
+
+def test_every_link_and_image_is_a_file(pages):
+    followed = 0
+    for page in pages.values():
+        for url in page.links + page.loads:
+            place = urlsplit(url)
+            if place.scheme:
+                continue
+            target = (page.path.parent / unquote(place.path)).resolve() if place.path else page.path
+            assert target.is_file(), f"{page.path.name}: {url}"
+            assert not place.fragment or place.fragment in pages[target.name].ids, f"{page.path.name}: {url}"
+            followed += 1
+    assert followed > 100
+
+
+def test_nothing_is_loaded_from_outside_and_nothing_runs(gallery, pages):
+    for page in pages.values():
+        assert [url for url in page.loads if urlsplit(url).scheme or urlsplit(url).netloc] == []
+        assert page.tags.isdisjoint({"script", "iframe", "object", "embed", "style", "form"})
+        assert "default-src 'none'" in page.path.read_text()
+    assert re.findall(r"url\(|@import|https?:", (gallery / "style.css").read_text()) == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_formula_is_drawn(path, pages):
+    labels = pages[f"{path.stem}.html"].labels
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            for display, inline in re.findall(r"\$\$(.+?)\$\$|\$([^$]+)\$", cell.source, re.DOTALL):
+                parts = display.split(r"\qquad") if display else [inline]
+                assert [part for part in parts if " ".join(part.split()) not in labels] == []
+
+
+def test_the_same_notebooks_give_the_same_bytes_and_leave_nothing_else(gallery):
+    def content():
+        return {path.relative_to(gallery): path.read_bytes() for path in gallery.rglob("*") if path.is_file()}
+
+    before = content()
+    (gallery / "08_gone.html").write_text("of a notebook that is no more")
+    write_gallery(gallery.parent)
+    assert content() == before
+
+
+def notebook(*cells):
+    return new_notebook(cells=[new_markdown_cell("# 1. A title\n\n**Aim.** An aim.\n\nMore."), *cells])
+
+
+@pytest.fixture
+def one_page(tmp_path):
+    """A way to make the page of one notebook, from what it holds and what its executed copy holds."""
+
+    def make(*cells, executed=None):
+        for folder, content in (("notebooks", cells), ("results/notebooks", executed)):
+            if content is not None:
+                (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+                nbformat.write(notebook(*content), tmp_path / folder / "01_a.ipynb")
+        write_gallery(tmp_path / "results", tmp_path / "notebooks")
+        return Page(tmp_path / "results" / "html" / "01_a.html")
+
+    return make
+
+
+def test_a_page_shows_what_ran_here_rather_than_what_was_committed(one_page):
+    assert "committed" in one_page(new_markdown_cell("committed")).path.read_text()
+    text = one_page(new_markdown_cell("committed"), executed=[new_markdown_cell("as run")]).path.read_text()
+    assert "as run" in text and "committed" not in text
+
+
+EVIL = '<script>alert("x")</script><img src="https://a.example/x.png" onerror="x()"><style>b{}</style>'
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        new_markdown_cell(EVIL),
+        new_markdown_cell("[a](javascript:x) $\\text{" + EVIL + "}$ $$\\nope " + EVIL + "$$"),
+        new_raw_cell(EVIL),
+        new_code_cell(EVIL, execution_count=1),
+        *(
+            new_code_cell("", outputs=[output])
+            for output in (
+                new_output("stream", text=EVIL),
+                new_output("error", ename=EVIL, evalue=EVIL, traceback=[EVIL]),
+                *(
+                    new_output("display_data", data={kind: EVIL} | extra)
+                    for extra in ({}, {"text/plain": EVIL})
+                    for kind in ("text/html", "text/markdown", "text/latex", "text/plain", "image/svg+xml",
+                                 "application/javascript", "application/vnd.jupyter.widget-view+json")
+                ),
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_notebook_holds_cannot_run_or_load(one_page, cell):
+    page = one_page(cell)
+    assert page.tags.isdisjoint({"script", "style"})
+    assert [url for url in page.loads + page.links if urlsplit(url).scheme] in ([], ["#harmful-link"])
+    assert [url for url in page.loads if not (page.path.parent / unquote(url)).is_file()] == []
+
+
+def test_tables_keep_their_cells_and_figures_their_name(one_page):
+    table = '<style scoped>td {}</style><table border="1"><tr><td colspan="2">0.5</td></tr></table>'
+    page = one_page(
+        new_code_cell("table", outputs=[new_output("execute_result", data={"text/html": table})]),
+        new_code_cell(
+            'save_figure(folder, "seed_spread", figure), save_figure(folder, "b", figure)',
+            outputs=[new_output("display_data", data={"image/png": "AAAA", "text/plain": "<Figure>"})],
+        ),
+    )
+    text = page.path.read_text()
+    assert '<td colspan="2">0.5</td>' in text and "td {}" not in text
+    assert (
+        {"figure-seed_spread", "figure-b"} <= page.ids and 'alt="seed spread, b"' in text and "&lt;Figure" not in text
+    )
+
+
+def test_a_link_to_another_file_still_leads_there(one_page, tmp_path):
+    (tmp_path / "a card.md").touch()
+    page = one_page(new_markdown_cell("[card](../a%20card.md) [self](01_a.ipynb#top) ![card](<../a card.md>)"))
+    _, card, own, _ = page.links
+    assert own == "01_a.html#top"
+    assert (page.path.parent / unquote(card)).resolve() == tmp_path / "a card.md"
+    assert page.loads[-1] == card
+
+
+def test_the_command_line_says_what_to_open_or_what_is_wrong(one_page, tmp_path, capsys):
+    one_page(executed=[])
+    results, notebooks = tmp_path / "results", tmp_path / "notebooks"
+    assert main(["--results", str(results)], notebooks=notebooks) == 0
+    assert capsys.readouterr().out == f"open {results / 'html' / 'index.html'}\n"
+    copy = results / "notebooks" / "01_a.ipynb"
+    copy.write_text("{")
+    assert main(["--results", str(results)], notebooks=notebooks) == 1
+    assert capsys.readouterr().err == f"gallery: {copy} is not a notebook: run it again, or remove it\n"
+
+
+def test_a_folder_without_notebooks_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no notebook named like 01_name"):
+        write_gallery(tmp_path, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if BROWSER is None:
+        pytest.skip("no Chromium on this machine")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.mark.parametrize("name", ["index", *(path.stem for path in NOTEBOOKS)])
+def test_in_a_browser(gallery, browser, name):
+    """From a file, on a phone by night and a desk by day: no complaint, nothing from elsewhere, nothing too wide."""
+    complaints, requests = [], []
+    page = browser.new_page()
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda request: complaints.append(request.url))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto((gallery / f"{name}.html").as_uri())
+    for width, theme, paper in ((PHONE, "dark", "rgb(20, 23, 27)"), (DESK, "light", "rgb(255, 255, 255)")):
+        page.emulate_media(color_scheme=theme)
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == paper
+        cut = "e => e.filter(x => x.getBoundingClientRect().width == 0).length"
+        assert page.eval_on_selector_all("main svg, main table, main pre", cut) == 0
+    page.eval_on_selector_all("img", "images => Promise.all(images.map(i => (i.loading = 'eager', i.decode())))")
+    assert complaints == [] and {urlsplit(url).scheme for url in requests} == {"file"}
+    page.close()
