@@ -24,7 +24,8 @@ COMMANDS = {
 DIALECT = (
     (r"\\[bB]igg?[lrm]?(?![a-zA-Z])\s*", ""),
     (r"\\(mathbb|mathcal|mathbf|mathrm|sqrt|bar|hat|tilde)\s*(\\[a-zA-Z]+|\w)", r"\\\1{\2}"),
-    (r"\\[td]frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
+    (r"\\tfrac", r"\\frac"),
+    (r"\\(d?)frac\s*(\d)\s*(\d)", r"\\\1frac{\2}{\3}"),
     (r"\\(le|ge|ne)(?![a-zA-Z])", r"\\\1q"),
     (r"\\[lr]Vert(?![a-zA-Z])", r"\\|"),
     (r"\\[lr]vert(?![a-zA-Z])", "|"),
@@ -37,10 +38,10 @@ DIALECT = (
 def as_svg(tex: str, *, display: bool = False) -> str:
     """The formula `tex`, without its dollars, as inline SVG: it scales with the text around it and takes its colour.
 
-    One on display is a drawing for each part that a qquad sets apart, so that a narrow page can break there. Raises
-    ValueError, with the formula, where mathtext cannot set it.
+    One on display is a drawing for each part that a quad or qquad sets apart, so that a narrow page can break there.
+    Raises ValueError, with the formula, where mathtext cannot set it.
     """
-    parts = tex.split(r"\qquad") if display else [tex]
+    parts = re.split(r"\\q?quad(?![a-zA-Z])", tex) if display else [tex]
     return " ".join(_drawing(" ".join(part.split()), display) for part in parts)
 
 

@@ -166,7 +166,9 @@ def _can_be_shown(data: Mapping[str, str] | None) -> bool:
 
 
 def _rendered(markdown: str, prose: Prose) -> Markup:
-    return Markup(MarkdownWithMath(renderer=prose).render(markdown))
+    """Markdown as HTML, in which no line begins with the comma that follows a formula."""
+    html = MarkdownWithMath(renderer=prose).render(markdown)
+    return Markup(re.sub(r"(\(?<svg[^>]*><path[^>]*></svg>[.,;:)]+)", r'<span class="whole">\1</span>', html))
 
 
 def _style() -> bytes:

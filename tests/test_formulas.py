@@ -24,6 +24,7 @@ def drawings(tex, **options):
         (r"\mathbf 1^\top x", r"\mathbf{1}^{\!\top} x"),
         (r"\sigma\sqrt\tau", r"\sigma\sqrt{\tau}"),
         (r"\tfrac12 x", r"\frac{1}{2} x"),
+        (r"-\frac12\,\tfrac{a}{b}", r"-\frac{1}{2}\,\frac{a}{b}"),
         (r"x \le y", r"x \leq y"),
         (r"x \leftarrow y", r"x\leftarrow y"),
         (r"\big\|x\big\|", r"\|x\|"),
@@ -51,7 +52,7 @@ def test_on_display_outer_fractions_are_large_and_parts_stand_alone():
 
     assert height(r"\frac{a}{b}", display=True) > 1.3 * height(r"\frac{a}{b}")
     assert height(r"x^{\frac{a}{b}}", display=True) == height(r"x^{\frac{a}{b}}")
-    assert drawings(r"a,\qquad b", display=True) == drawings("a,") + drawings("b")
+    assert drawings(r"a,\qquad b\quad c", display=True) == drawings("a,") + drawings("b") + drawings("c")
 
 
 def test_a_reader_of_screens_gets_the_tex():

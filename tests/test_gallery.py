@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
+from markupsafe import escape
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 
 from sobolev_utils.gallery import main, write_gallery
@@ -58,7 +59,7 @@ def test_every_notebook_and_figure_and_number_is_in_the_index(gallery, pages):
     index = (gallery / "index.html").read_text()
     for path in NOTEBOOKS:
         title = nbformat.read(path, as_version=4).cells[0].source.partition("\n")[0].removeprefix("# ")
-        assert f"{path.stem}.html" in pages["index.html"].links and title.replace("'", "&#39;") in index
+        assert f"{path.stem}.html" in pages["index.html"].links and escape(title) in index
     for path in (ROOT / "results" / "figures").glob("*.png"):
         assert f"figures/{path.name}" in pages["index.html"].loads
     numbers = re.findall(r"\d\.\d+", (ROOT / "results" / "tables" / "r2_table.md").read_text())
@@ -101,7 +102,7 @@ def test_every_formula_is_drawn(path, pages):
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "markdown":
             for display, inline in re.findall(r"\$\$(.+?)\$\$|\$([^$]+)\$", cell.source, re.DOTALL):
-                parts = display.split(r"\qquad") if display else [inline]
+                parts = re.split(r"\\q?quad\b", display) if display else [inline]
                 assert [part for part in parts if " ".join(part.split()) not in labels] == []
 
 
@@ -186,6 +187,13 @@ def test_tables_keep_their_cells_and_figures_their_name(one_page):
     assert (
         {"figure-seed_spread", "figure-b"} <= page.ids and 'alt="seed spread, b"' in text and "&lt;Figure" not in text
     )
+
+
+def test_a_formula_that_cannot_be_drawn_is_shown_as_tex(one_page):
+    page = one_page(new_markdown_cell("With $\\nope a<b$:\n\n\\begin{align}x&=1\\end{align}"))
+    assert page.labels == []
+    assert "<code>\\nope a&lt;b</code>" in page.path.read_text()
+    assert "<code>\\begin{align}x&amp;=1\\end{align}</code>" in page.path.read_text()
 
 
 def test_a_link_to_another_file_still_leads_there(one_page, tmp_path):

@@ -13,7 +13,8 @@ from jupyter_client.manager import start_new_kernel
 import sobolev_utils
 from sobolev_utils.execution import read_parameters
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MODULES = [f"sobolev_utils.{module.name}" for module in pkgutil.iter_modules(sobolev_utils.__path__)]
 LATEX = re.compile(r"\\[a-zA-Z(\[]|\$[^$A-Z]|:math:")
 ANSI = re.compile(r"\x1b\[[\d;]*m")
@@ -70,3 +71,14 @@ def test_the_inspector_shows_signature_and_docstring():
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
+
+
+@pytest.mark.parametrize(
+    "message", ["is missing: run", "is truncated or altered", "diverged at step", "or newer is needed"]
+)
+def test_the_readme_explains_messages_as_they_are_given(message):
+    section = (ROOT / "README.md").read_text().partition("## When something goes wrong")[2].partition("\n## ")[0]
+    symptoms = [row.split("|")[1] for row in section.splitlines() if row.startswith("|")]
+    assert any(message in symptom for symptom in symptoms)
+    sources = [ROOT / "Makefile", *(ROOT / "sobolev_utils").glob("*.py")]
+    assert any(message in source.read_text() for source in sources)
