@@ -29,9 +29,9 @@ class Surrogate(nnx.Module):
 
         f(x) = m_y + s_y g((x - m_x) / s_x),   g = W_L phi(... phi(W_0 u + b_0) ...) + b_L
 
-    The means and deviations are scalars, 0 and 1 until `normalise` sets them. Hidden layers, and nodes [n]_{l,i} in
-    them, are counted from l = 1 as in the paper. `widths` may differ by layer. Raises ValueError for a count below
-    1 or an unknown activation.
+    The means and deviations, 0 and 1 until `normalise` sets them, are scalars, or, of x, one for each input.
+    Hidden layers, and nodes [n]_{l,i} in them, are counted from l = 1 as in the paper. `widths` may differ by layer.
+    Raises ValueError for a count below 1 or an unknown activation.
     """
 
     def __init__(
@@ -50,13 +50,15 @@ class Surrogate(nnx.Module):
         self.x_mean, self.x_std = Normalisation(jnp.zeros(())), Normalisation(jnp.ones(()))
         self.y_mean, self.y_std = Normalisation(jnp.zeros(())), Normalisation(jnp.ones(()))
 
-    def normalise(self, x: jax.Array, y: jax.Array) -> "Surrogate":
-        """Takes scalar means and standard deviations from inputs (n, n_inputs) and labels (n, ...); returns self.
+    def normalise(self, x: jax.Array, y: jax.Array, *, by_input: bool = False) -> "Surrogate":
+        """Takes means and standard deviations from inputs (n, n_inputs) and labels (n, ...); returns self.
 
-        Raises ValueError for inputs or labels that do not vary, or are not finite.
+        One for all inputs, as in the paper, or `by_input` one for each, (n_inputs,), as different units need. Raises
+        ValueError for inputs or labels that do not vary, or are not finite.
         """
-        statistics = [jnp.asarray(s) for s in (x.mean(), x.std(), y.mean(), y.std())]
-        if not (0 < statistics[1] < jnp.inf and 0 < statistics[3] < jnp.inf):
+        axis = 0 if by_input else None
+        statistics = [jnp.asarray(s) for s in (x.mean(axis), x.std(axis), y.mean(), y.std())]
+        if not all(jnp.all((0 < s) & (s < jnp.inf)) for s in statistics[1::2]):
             raise ValueError(
                 f"inputs and labels must be finite and vary, got deviations of {statistics[1]} and {statistics[3]}"
             )
@@ -151,11 +153,17 @@ class Surrogate(nnx.Module):
         """Second derivatives in the inputs, shape (..., n_inputs, n_inputs)."""
         return jnp.vectorize(jax.hessian(self), signature="(n)->(n,n)")(x)
 
-    def gamma(self, x: jax.Array) -> jax.Array:
-        """1'H1, the second derivative along (1, ..., 1), shape (...): d2V/dB2 of a basket whose weights sum to 1."""
+    def gamma(self, x: jax.Array, direction: jax.Array | None = None) -> jax.Array:
+        """v'Hv, the second derivative along a direction v (n_inputs,), shape (...).
+
+        None is (1, ..., 1): d2V/dB2 of a basket whose weights sum to 1. Raises ValueError for another shape of v.
+        """
+        v = jnp.ones_like(x) if direction is None else jnp.asarray(direction, x.dtype)
+        if direction is not None and v.shape != (self.n_inputs,):
+            raise ValueError(f"the direction must have shape {(self.n_inputs,)}, one per input, got {v.shape}")
 
         def along(f):
-            return lambda x: jax.jvp(f, (x,), (jnp.ones_like(x),))[1]
+            return lambda x: jax.jvp(f, (x,), (jnp.broadcast_to(v, x.shape),))[1]
 
         return along(along(self))(x)
 

@@ -16,7 +16,9 @@ from oracles import (
     uniform_points,
 )
 
+from sobolev_utils.losses import sobolev
 from sobolev_utils.network import ACTIVATIONS, NORMALISATION, Surrogate
+from sobolev_utils.simulation import Samples
 
 MODEL = random_surrogate()
 X = uniform_points(6, 3)
@@ -44,6 +46,16 @@ def test_second_derivatives_are_differences_of_the_first():
     along = second_difference(lambda x: forward(MODEL.arrays(), x)[-1], X, np.ones(3))
     np.testing.assert_allclose(gamma, along, atol=1e-6)
     assert abs(hessian).max() > 0.01
+
+
+def test_the_gamma_along_a_direction():
+    v = np.array([0.5, -2.0, 0.0])
+    expected = jax.jit(MODEL.hessian)(X) @ v @ v
+    np.testing.assert_allclose(MODEL.gamma(X, v), expected, rtol=1e-11)
+    np.testing.assert_allclose(MODEL.gamma(X[0], v), expected[0], rtol=1e-11)
+    for wrong in (np.ones(1), np.ones((6, 3)), np.ones(4)):
+        with pytest.raises(ValueError, match=r"direction must have shape \(3,\), one per input, got \("):
+            MODEL.gamma(X, wrong)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -84,6 +96,33 @@ def test_normalise_takes_the_statistics_and_conjugates_the_network():
     expected = y.mean() + y.std() * bare((X - X.mean()) / X.std())
     np.testing.assert_allclose(model(X), expected, rtol=1e-13)
     assert bare.x_mean[...] == 0  # a clone is a copy
+
+
+def test_by_input_the_units_of_each_do_not_matter():
+    """A loss with derivatives, too: what is scaled up in x is scaled down in dy/dx."""
+    y, dydx = MODEL.value_and_delta(X)
+    units = np.array([1.0, 100.0, 1e-3])
+    bare = Surrogate(3, [5, 4], rngs=nnx.Rngs(0))
+    model = nnx.clone(bare).normalise(X, y, by_input=True)
+    other = nnx.clone(bare).normalise(X * units, y, by_input=True)
+    assert model.x_mean[...].shape == model.x_std[...].shape == (3,) and model.y_std[...].shape == ()
+    np.testing.assert_allclose(model(X), y.mean() + y.std() * bare((X - X.mean(0)) / X.std(0)), rtol=1e-13)
+    np.testing.assert_allclose(other(X * units), model(X), rtol=1e-12)
+    losses = [
+        sobolev()(each, Samples(X * unit, y, dydx / unit)) for each, unit in ((model, np.ones(3)), (other, units))
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-12)
+    again = Surrogate.from_arrays(other.arrays())
+    np.testing.assert_array_equal(again(X * units), other(X * units))
+
+
+def test_by_input_each_must_vary():
+    x = X.copy()
+    x[:, 1] = 2
+    model = random_surrogate()
+    model.normalise(x, X[:, 0])
+    with pytest.raises(ValueError, match=r"finite and vary, got deviations of \[.* 0\. .*\] and"):
+        model.normalise(x, X[:, 0], by_input=True)
 
 
 @pytest.mark.parametrize(
