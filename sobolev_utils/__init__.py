@@ -10,7 +10,7 @@ Modules, each importing only from those below it:
     subdivision
     significance
     zonotopes
-    intervals              training
+    intervals   export     training
     univariate             least_squares
     interval_rules         losses      directions
     walker   affine        network     simulation
