@@ -3,7 +3,7 @@
 Modules, each importing only from those below it:
 
     reproduce   study
-    execution   provenance   figures     beyond   comparison
+    execution   provenance   figures     beyond   comparison   model_card
                              stages
                              problem
     replacement pruning      artifacts   metrics

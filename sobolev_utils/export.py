@@ -61,7 +61,7 @@ def to_onnx(model: Surrogate, dtype: np.typing.DTypeLike, metadata: Mapping[str,
         producer_name="sobolev_utils",
     )
     about = {"dtype": dtype.name, "activation": model.activation, "widths": model.widths}
-    about |= {name: float(arrays[name]) for name in NORMALISATION}
+    about |= {name: arrays[name].tolist() for name in NORMALISATION}
     texts = {name: x if isinstance(x, str) else json.dumps(x) for name, x in {**metadata, **about}.items()}
     helper.set_model_props(made, dict(sorted(texts.items())))
     onnx.checker.check_model(made, full_check=True)
