@@ -75,6 +75,14 @@ def test_the_normalisation_of_data_goes_along():
     assert_agree(model, np.float64, 20)
 
 
+def test_a_normalisation_by_input_goes_along():
+    by_input = {"x_mean": np.array([1.0, 0.9, 1.2]), "x_std": np.array([0.4, 0.3, 0.5])}
+    model = Surrogate.from_arrays(random_surrogate().arrays() | by_input)
+    assert_agree(model, np.float64, 20)
+    about = onnxruntime.InferenceSession(to_onnx(model, np.float64, {})).get_modelmeta().custom_metadata_map
+    assert json.loads(about["x_mean"]) == [1.0, 0.9, 1.2]
+
+
 def test_what_is_computed_twice_is_there_once():
     """Value, deltas and gamma share one sweep through the layers: each has one logistic function."""
     model = random_surrogate(widths=(5, 4, 3))
