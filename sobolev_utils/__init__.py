@@ -3,14 +3,14 @@
 Modules, each importing only from those below it:
 
     reproduce   study        gallery
-    execution   provenance   formulas    figures   beyond   comparison
+    execution   provenance   formulas    figures   beyond   comparison   model_card
                              stages
                              problem
     replacement pruning      artifacts   metrics
     subdivision
     significance
     zonotopes
-    intervals              training
+    intervals   export     training
     univariate             least_squares
     interval_rules         losses      directions
     walker   affine        network     simulation

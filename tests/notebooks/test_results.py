@@ -6,10 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
+import onnxruntime
 import pandas as pd
 import pytest
 
+from sobolev_utils.basket import GaussianBasket
 from sobolev_utils.metrics import r2
+from sobolev_utils.model_card import DTYPES, EXAMPLE, TAKEN
 from sobolev_utils.stages import PUBLISHED, QUANTITIES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -149,6 +154,48 @@ def test_the_readme_shows_the_table():
     assert (TABLES / "r2_table.md").read_text() in (ROOT / "README.md").read_text()
 
 
+class TestTakenAway:
+    """The committed ONNX models, of which nothing else that is committed holds the weights."""
+
+    MODELS = ROOT / "results" / "models"
+    BASKET = GaussianBasket.random(42)
+
+    def test_they_are_there_and_small(self):
+        files = {path.name: path.stat().st_size for path in self.MODELS.glob("*.onnx")}
+        assert set(files) == {f"{stage}_{budget}_{dtype}.onnx" for stage, budget in TAKEN for dtype in DTYPES}
+        assert max(files.values()) < 1e6 and sum(size < 12e3 for size in files.values()) == len(files) - 2
+
+    @pytest.mark.parametrize("stage, budget", TAKEN)
+    def test_they_have_the_errors_of_the_table(self, stage, budget):
+        """At the spots of the test set, as notebook 01 draws them."""
+        with jax.enable_x64(False):
+            uniform = jax.random.uniform(jax.random.split(jax.random.key(42), 4)[2], (4096, 7))
+        lower, upper = (np.float32(bound) for bound in self.BASKET.box)
+        x = lower + (upper - lower) * np.asarray(uniform)
+        truth = self.BASKET.value(x), self.BASKET.delta(x), self.BASKET.gamma(x)
+        expected = pd.read_csv(TABLES / "r2.csv").set_index(KEYS).r2[budget][stage][list(QUANTITIES)]
+        for dtype in DTYPES:
+            session = onnxruntime.InferenceSession(self.MODELS / f"{stage}_{budget}_{dtype}.onnx")
+            scores = [r2(*pair) for pair in zip(truth, session.run(None, {"spots": x.astype(dtype)}), strict=True)]
+            np.testing.assert_allclose(1 - np.array(scores), 1 - expected, rtol=1e-2)
+
+    def test_the_readme_example_runs_where_there_is_no_jax(self):
+        assert EXAMPLE in (ROOT / "README.md").read_text() and EXAMPLE in (self.MODELS / "README.md").read_text()
+        absent = "import sys; sys.modules.update(dict.fromkeys(['jax', 'jaxlib', 'flax', 'sobolev_utils']))\n"
+        runs = [
+            subprocess.run(
+                [sys.executable, "-c", absent + code], cwd=ROOT, capture_output=True, text=True, check=False
+            )
+            for code in ("import jax", EXAMPLE)
+        ]
+        assert [run.returncode for run in runs] == [1, 0], runs[1].stderr
+        basket, *shown = np.array(re.findall(r"(?<= )-?[0-9.]+", runs[1].stdout), float).reshape(-1, 4).T
+        x = basket[:, None] * np.ones(7)
+        truth = self.BASKET.value(x), self.BASKET.delta(x).sum(axis=1), self.BASKET.gamma(x)
+        # the basket is shown to three digits
+        np.testing.assert_allclose(shown, truth, rtol=0, atol=0.02)
+
+
 def test_a_run_finds_the_committed_errors_again(seeds):
     """Rounding differs between machines and training amplifies it, as it does a change of seed: so the errors of
     the run that nbval has just made must lie within three times the range of the seeds."""
@@ -182,7 +229,7 @@ def test_a_notebook_run_too_early_names_the_one_to_run_first(tmp_path):
 
 def test_the_readme_example_runs():
     """The first steps that a reader copies, as they stand there."""
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    example, *_ = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     names = {}
     exec(compile(example, "README.md", "exec"), names)
     assert names["small"].n_parameters == 433
