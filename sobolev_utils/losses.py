@@ -100,13 +100,16 @@ def second_order(weight: float = 1.0, curvature: float = 1.0) -> SumOfSquares:
 
     Where E v v' = I the expectation over v is |H_y - H_f|^2, entry by entry (Frobenius), and no Hessian is formed;
     the samples bring directions (n_samples, k, n) and products hvp of the same shape (see `directions`). Raises
-    ValueError for a weight that is negative or not finite; the loss, for samples without dydx, directions or hvp.
+    ValueError for a weight that is negative or not finite; the loss, for samples without dydx, directions or hvp and
+    for a model normalised by input: H v is scaled from one side only.
     """
     _check("derivatives", weight)
     _check("second derivatives", curvature)
 
     def terms(model, samples):
         needs(samples, "dydx", "directions", "hvp")
+        if model.x_std[...].ndim:
+            raise ValueError("the second-order loss needs one deviation of all inputs: normalise not by_input")
         y, dydx, hvp = model.value_delta_and_hvp(samples.x, samples.directions)
         scale = jnp.square(model.x_std[...]) / model.y_std[...]
         products = curvature, model.n_inputs**2, (samples.hvp - hvp) * scale

@@ -61,9 +61,10 @@ class StripSamples(NamedTuple):
 def euler_maruyama(drift: Callable, diffusion: Callable, s0, times, increments) -> jax.Array:
     """Paths of dS = a(S, t) dt + b(S, t) dW by S_{k+1} = S_k + a dt_k + b dW_k (Euler-Maruyama).
 
-    drift(s, t) has the shape of s, diffusion(s, t) the shape of s or broadcasts against it; s0 (n_paths,) or
-    broadcasting to it; times (n_steps + 1,) in years; increments dW (n_steps, n_paths), Gaussian of variance dt.
-    Returns (n_steps + 1, n_paths). Raises ValueError where times do not increase or do not match the increments.
+    drift(s, t) has the shape of s, diffusion(s, t) the shape of s or broadcasts against it; s0 (n_paths, ...) or
+    broadcasting to it; times (n_steps + 1,) in years; increments dW (n_steps, n_paths, ...), Gaussian of variance dt:
+    systems have a trailing axis. Returns (n_steps + 1, n_paths, ...). Raises ValueError where times do not increase
+    or do not match the increments.
     """
     times = _checked_times(times, increments)
 

@@ -149,3 +149,10 @@ def test_a_loss_says_what_its_samples_lack(loss, samples, missing):
 def test_weights_of_second_order_that_make_no_sense_are_refused(weights):
     with pytest.raises(ValueError, match="must be finite and not negative"):
         second_order(*weights)
+
+
+def test_second_order_refuses_a_normalisation_by_input():
+    model = random_surrogate().normalise(X, SAMPLES.y, by_input=True)
+    assert np.isfinite(sobolev()(model, SECOND))
+    with pytest.raises(ValueError, match="needs one deviation of all inputs"):
+        second_order()(model, SECOND)
