@@ -1,6 +1,7 @@
 """One notebook, run to its end without a screen, or a `ReproductionError` that says where and why not."""
 
 import ast
+import asyncio
 import json
 import os
 import tempfile
@@ -48,7 +49,8 @@ def run_notebook(
     results: Path,
     parameters: Mapping[str, object],
     *,
-    hold: Callable[[Callable[[], None]], None] = lambda kill: None,
+    begin: Callable[[Callable[[], None]], None] = lambda kill: None,
+    hold: Callable[[], None] = lambda: None,
     timeout: float = CELL_TIMEOUT,
 ) -> dict[str, dict[str, str | None]]:
     """Execute a notebook in its own folder, a copy of it into `<results>/notebooks`; return what its kernel noted.
@@ -57,21 +59,23 @@ def run_notebook(
     `ReproductionError` unless every code cell ran within `timeout` seconds, without an error, in a kernel that lived
     to the end; then the copy is in `<results>/notebooks/failed`, and that of an earlier run stays.
 
-    The imports, cells before the one tagged `parameters`, run at once. Before each of the others `hold(kill)` is
-    called: it may wait, or raise to end the run, or keep `kill`, with which another thread can end it.
+    `begin(kill)` is called when the kernel has started: another thread can end it by `kill`. The imports, cells
+    before the one tagged `parameters`, run at once; before each of the others `hold()` is called, which may wait, or
+    raise to end the run.
     """
     import papermill
     from jupyter_client.manager import AsyncKernelManager
+    from nbclient.exceptions import CellTimeoutError
 
     start, started, ended = time.monotonic(), [], ""
-    importing, waited, kill = bool(read_parameters(path)), 0.0, None
+    importing, waited = bool(read_parameters(path)), 0.0
 
     def tick(cell: "nbformat.NotebookNode", **_: object) -> None:
         nonlocal importing, waited
         importing = importing and "parameters" not in cell.metadata.get("tags", [])
         if not importing:
             before = time.monotonic()
-            hold(kill)
+            hold()
             waited += time.monotonic() - before
         started.append(cell)
 
@@ -79,12 +83,11 @@ def run_notebook(
         """A kernel that writes to `results`, and has no MPLBACKEND, so that figures enter the notebook."""
 
         async def start_kernel(self, **options: object) -> None:
-            nonlocal kill
             # Sockets that are files of its own: a free port may be taken by another kernel before this one is up
             self.transport, self.ip = "ipc", str(Path(scratch) / "kernel")
             own = {"SOBOLEV_RESULTS": str(results), "SOBOLEV_NOTES": str(notes), "MPLBACKEND": ""}
             await super().start_kernel(**options, cwd=str(path.parent), env=os.environ | own)
-            kill = self.provisioner.process.kill
+            begin(self.provisioner.process.kill)
 
     with tempfile.TemporaryDirectory() as scratch:
         draft, notes = Path(scratch) / "draft.ipynb", Path(scratch) / "notes.json"
@@ -103,24 +106,39 @@ def run_notebook(
                 shutdown_kernel="immediate",  # all is on the disk by then, and leaving in good order takes a second
                 extra_arguments=["--log-level=CRITICAL"],  # what a kernel logs, the executed copy holds too
             )
+        except CellTimeoutError:
+            ended = f"the cell did not end within {timeout:g} s"
         except Exception as error:
             ended = f"{type(error).__name__}: {error}"
+        finally:
+            _close_event_loop()
         if not draft.exists():
             raise ReproductionError(f"{path.stem} did not start: {' '.join(ended.split())}; {SAFE}")
         copy = results / "notebooks" / path.name
         failed = copy.parent / "failed" / path.name
-        fault = _first_fault(draft, len(started), ended)
+        fault, seen = _first_fault(draft, len(started), ended), f"; see {failed}"
         try:
             write_bytes(failed if fault else copy, draft.read_bytes())
         except OSError as error:
-            fault = fault or f"{type(error).__name__}: {error}"
+            fault, seen = fault or f"{type(error).__name__}: {error}", ""
         if fault:
-            raise ReproductionError(f"{path.stem}, {' '.join(fault.split())}; {SAFE}; see {failed}")
+            raise ReproductionError(f"{path.stem}, {' '.join(fault.split())}; {SAFE}{seen}")
         failed.unlink(missing_ok=True)
         noted = json.loads(notes.read_text()) if notes.exists() else {}
     line = f"{path.stem:<32}{'.' * len(started)} {time.monotonic() - start - waited:.1f} s\n"
     print(line, end="", flush=True)  # in one piece, also among threads
     return noted
+
+
+def _close_event_loop() -> None:
+    """Close the event loop of this thread, which papermill leaves open, with tasks in it after a timeout."""
+    from jupyter_core.utils import ensure_event_loop
+
+    loop = ensure_event_loop()
+    for task in (tasks := asyncio.all_tasks(loop)):
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    loop.close()
 
 
 def keep_outputs(path: Path, copy: Path) -> None:

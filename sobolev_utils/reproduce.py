@@ -61,17 +61,17 @@ def run_notebooks(
     as_run = {stem: {name: value for name, value in has.items() if name != "results"} for stem, has in as_run.items()}
     order = waits(paths)
 
-    def run(path: Path, finish_makers: Callable[[], None], hold: Callable[[Callable[[], None]], None]) -> None:
+    def run(path: Path, begin: Callable[[Callable[[], None]], None], hold: Callable[[], None]) -> None:
         expected = asked(path, as_run[path.stem])
         why = "all are to run" if force else reason_to_run(path, results, expected)
         if not why:
-            finish_makers()
+            hold()
             why = reason_to_run(path, results, expected)
         if not why:
             print(f"{path.stem:<32}skipped, nothing changed", flush=True)
             return
         print(f"{path.stem:<32}runs: {why}", flush=True)
-        notes = run_notebook(path, results, given[path], hold=hold, timeout=timeout)
+        notes = run_notebook(path, results, given[path], begin=begin, hold=hold, timeout=timeout)
         read = write_record(path, results, expected, notes)
         if undeclared := [name for name in read if not name.startswith("..") and name not in declared(path, "Reads")]:
             raise ReproductionError(f"{path.stem} read {', '.join(undeclared)}, which its head does not name")

@@ -5,6 +5,7 @@ import re
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 
 from sobolev_utils.execution import ReproductionError
@@ -45,35 +46,29 @@ def waits(paths: Sequence[Path]) -> dict[Path, list[str]]:
 
 
 def run_together(waits: Mapping[Path, Collection[str]], run: Callable) -> None:
-    """Call `run(path, finish_makers, hold)` for notebooks `AT_ONCE` at a time, those first that wait for the fewest.
+    """Call `run(path, begin, hold)` for notebooks `AT_ONCE` at a time, those first that wait for the fewest.
 
-    `finish_makers` returns when the notebooks that one waits for are done, `hold` as well, see `run_notebook`. Raises
-    what the first to fail raises, or KeyboardInterrupt, when all others have been stopped.
+    begin, hold: those of `run_notebook`; `hold` returns when all that a notebook waits for is done. Raises what the
+    first to fail raises, or KeyboardInterrupt, when all others have been stopped.
     """
     runs, kills, stopped = {}, set(), threading.Event()
 
-    def one(path: Path, needed: Sequence[Future]) -> None:
-        from jupyter_core.utils import ensure_event_loop
+    def begin(kill: Callable[[], None]) -> None:
+        kills.add(kill)
+        if stopped.is_set():
+            kill()
 
-        def finish_makers() -> None:
-            for maker in needed:
-                maker.result()
-
-        def hold(kill: Callable[[], None]) -> None:
-            finish_makers()
-            kills.add(kill)
-            if stopped.is_set():
-                raise ReproductionError("stopped")
-
-        try:
-            run(path, finish_makers, hold)
-        finally:
-            ensure_event_loop().close()  # of this thread, which papermill leaves open
+    def hold(needed: Sequence[Future]) -> None:
+        for maker in needed:
+            maker.result()
+        if stopped.is_set():
+            raise ReproductionError("stopped")
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         try:
-            for path, needed in waits.items():
-                runs[path.stem] = pool.submit(one, path, [runs[stem] for stem in needed])
+            for path, stems in waits.items():
+                needed = [runs[stem] for stem in stems]
+                runs[path.stem] = pool.submit(run, path, begin, partial(hold, needed))
             done = wait(runs.values(), return_when=FIRST_EXCEPTION).done
             for future in runs.values():
                 if future in done:

@@ -29,8 +29,8 @@ def reproduced(tmp_path, results, monkeypatch, capfd):
     What one writes depends on the code of its cells, its parameters and what it reads; all use one module.
     """
 
-    def run(path, results, given, *, hold, timeout):
-        hold(lambda: None)
+    def run(path, results, given, *, begin, hold, timeout):
+        hold()
         read = {name: records.fingerprint(results / name) for name in declared(path, "Reads")}
         code = [source for kind, source, _ in cells(path) if kind == "code"]
         made = write_bytes(results / declared(path, "Writes")[0], json.dumps([code, read, given]).encode())

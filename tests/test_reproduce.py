@@ -211,8 +211,8 @@ class TestSeeds:
         write_notebook(notebooks, "06_results")
         names = {stem: name for name, stem in artifacts.MADE_BY.items()}
 
-        def save(path, results, parameters, hold, timeout):
-            hold(lambda: None)
+        def save(path, results, parameters, begin, hold, timeout):
+            hold()
             trained = Trained(
                 Surrogate(7, [3, 3], rngs=nnx.Rngs(0)), np.ones(5), np.full(3, parameters["seed"] / 100)
             )
@@ -364,8 +364,8 @@ class TestThePaper:
     def test_04_and_05_run_at_once_and_nothing_too_early(self, makers, notebooks, results, monkeypatch):
         both, ended = threading.Barrier(2, timeout=30), set()
 
-        def run(path, results, parameters, hold, timeout):
-            hold(lambda: None)
+        def run(path, results, parameters, begin, hold, timeout):
+            hold()
             assert makers[path.stem] <= ended
             if "sobolev" in path.stem:
                 both.wait()
