@@ -42,7 +42,7 @@ verify: $(STAMP) ## the rigour of the enclosures, against ball arithmetic and sa
 	@PYTHONPATH=tests $(PY) -m verify
 
 faults: $(STAMP) ## what kills, full disks and other accidents leave behind, into results/tables/faults.csv
-	@$(PY) tests/faults/run.py
+	@PYTHONPATH=tests $(PY) -m faults
 
 lab: $(STAMP) ## JupyterLab on the notebooks, for this machine alone and by a token
 	@$(PY) -m jupyterlab --ip=127.0.0.1 notebooks
