@@ -161,7 +161,8 @@ def strike(world: World, fault: str, tries: int, blow: Callable[[subprocess.Pope
             time.sleep(moments.uniform(0, length))
             kernels, since = children(driver.pid), time.monotonic()
             if driver.poll() is not None:
-                continue  # it was through
+                length *= 0.8  # it was through: the machine is less busy than it was
+                continue
             blow(driver, kernels)
             ended(driver, since, outcome)
         kernels_end(kernels, since, outcome)
