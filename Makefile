@@ -15,18 +15,18 @@ SOUND := $(shell [ "`cat $(STAMP) 2>/dev/null`" = "`pwd -P`" ] && \
 export MPLBACKEND =
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce notebooks seeds study test verify lab html bench lint lock clean anew
+.PHONY: help reproduce notebooks seeds study test verify faults lab html bench lint lock clean anew
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } \
 	    /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 ##@ The paper
-reproduce: $(STAMP) ## the whole paper: every notebook in order, into results/
-	@$(PY) -m sobolev_utils.reproduce
+reproduce: $(STAMP) ## the whole paper into results/: the notebooks that something changed for; all with FORCE=1
+	@$(PY) -m sobolev_utils.reproduce $(if $(FORCE),--force)
 
 notebooks: $(STAMP) ## the same, and the outputs into the committed notebooks
-	@$(PY) -m sobolev_utils.reproduce --keep-outputs
+	@$(PY) -m sobolev_utils.reproduce --keep-outputs $(if $(FORCE),--force)
 
 seeds: $(STAMP) ## the R^2 table under ten seeds, into results/tables/r2_seeds.csv
 	@$(PY) -m sobolev_utils.reproduce --seeds 10
@@ -45,8 +45,11 @@ verify: $(STAMP) ## the rigour of the enclosures, against ball arithmetic and sa
 	@PYTHONPATH=tests $(PY) -m verify
 
 ##@ Look and measure
-lab: $(STAMP) ## JupyterLab on the notebooks
-	@$(PY) -m jupyterlab notebooks
+faults: $(STAMP) ## what kills, full disks and other accidents leave behind, into results/tables/faults.csv
+	@PYTHONPATH=tests $(PY) -m faults
+
+lab: $(STAMP) ## JupyterLab on the notebooks, for this machine alone and by a token
+	@$(PY) -m jupyterlab --ip=127.0.0.1 notebooks
 
 html: $(STAMP) ## the notebooks as they ran, as pages to read: results/html/index.html
 	@$(PY) -m sobolev_utils.gallery

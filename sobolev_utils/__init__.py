@@ -3,7 +3,8 @@
 Modules, each importing only from those below it:
 
     reproduce   study        gallery
-    execution   provenance   formulas    figures   beyond   comparison   model_card
+    schedule    records      formulas
+    execution   provenance   figures   beyond   comparison   model_card
                              stages
                              problem
     replacement pruning      artifacts   metrics
@@ -15,7 +16,7 @@ Modules, each importing only from those below it:
     interval_rules         losses      directions
     walker   affine        network     simulation
     interval_arithmetic                basket   payoffs
-    chains   rounding
+    chains   rounding                    files    fingerprints
 
 `problem` is the case study as the notebooks share it; all others but `simulation` and below take any reference model.
 """

@@ -1,0 +1,353 @@
+"""Accidents, each tried on a reproduction, and what they leave behind: is any file lost, is anything still running?
+
+python -m faults [NAME ...]     writes results/tables/faults.csv
+
+Stand-ins for notebooks 01 and 02 write much and compute nothing, so that an accident at a random moment often meets a
+write; `kill_paper` does it to these notebooks as they are, without a network.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from stubs import is_running, write_notebook
+
+from sobolev_utils.artifacts import MADE_BY, ArtifactError, load, results_folder, save, save_table
+
+SECONDS = 30  # that a reproduction may take to end by itself after an accident
+KERNEL = """import os
+from sobolev_utils import artifacts
+import numpy as np
+folder = artifacts.results_folder()"""
+WRITES = """version = {version}
+for name in {reads}:
+    assert artifacts.load(folder, name)[0]["x"][0] == version
+for i in range(8):
+    path = artifacts.write_bytes(folder / "tables" / f"{name}_{{i}}.csv", b"%09d\\n" % version * 100_000)
+saved = artifacts.save(folder, {name!r}, {{"x": np.full(200_000, version)}}, parameters={{}})"""
+DRIVER = """import signal, sys
+from pathlib import Path
+from sobolev_utils.reproduce import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main({arguments!r}, notebooks=Path({notebooks!r})))"""
+
+
+@dataclass
+class Outcome:
+    """What `tries` of an accident led to.
+
+    lost: files damaged, or results that the next run did not make again; orphans: kernels that outlived their driver
+    by `SECONDS`; seconds: from the accident to the end of the last process, the longest.
+    """
+
+    fault: str
+    tries: int = 0
+    lost: int = 0
+    orphans: int = 0
+    exit_code: str = ""
+    seconds: float = 0.0
+    told: str = ""
+
+
+class World:
+    """Stand-ins for notebooks 01 and 02, their results, and runs of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.notebooks, self.results, self.version = folder / "notebooks", folder / "results", 0
+
+    def change(self, accident: str = "") -> None:
+        """The notebooks in their next version, with an accident in the second."""
+        self.version += 1
+        for number, (name, stem) in enumerate(list(MADE_BY.items())[:2]):
+            before = list(MADE_BY)[:number]
+            writes = WRITES.format(version=self.version, reads=before, name=name)
+            sources = [KERNEL, *([accident] if accident and number == 1 else []), writes]
+            reads = ", ".join(f"`data/{other}.npz`" for other in before) or "nothing"
+            write_notebook(self.notebooks, stem, *sources, parameters="", reads=reads, writes=f"`data/{name}.npz`")
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        asked = [*arguments, "--results", str(self.results)]
+        program = DRIVER.format(arguments=asked, notebooks=str(self.notebooks))
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen([sys.executable, "-c", program], **pipes)
+
+    def await_work(self, driver: subprocess.Popen) -> None:
+        """Return when a driver has taken the results folder for itself, or has ended."""
+        lock = self.results / "data" / ".lock"
+        while driver.poll() is None and not (lock.exists() and lock.read_text() == str(driver.pid)):
+            time.sleep(0.01)
+
+    def damaged(self) -> list[str]:
+        """The files that are neither the old one nor the new one, whole."""
+        found = []
+        for path in [path for path in self.results.rglob("*") if path.is_file() and not path.name.startswith(".")]:
+            try:
+                if path.suffix == ".npz":
+                    load(self.results, path.stem)
+                elif path.suffix == ".csv":
+                    lines = path.read_text().splitlines()
+                    assert len(lines) == 100_000 and len(set(lines)) == 1 and int(lines[0]) <= self.version
+                else:
+                    json.loads(path.read_text())
+            except ArtifactError as error:
+                found += [] if "outdated" in str(error) else [path.name]
+            except (AssertionError, ValueError):
+                found.append(path.name)
+        return found
+
+    def finish(self) -> list[str]:
+        """Run to the end; what is missing, damaged or not of this version then."""
+        with self.start() as driver:
+            err = driver.communicate()[1]
+        wrong = self.damaged() + ([err] if driver.returncode else [])
+        for name in list(MADE_BY)[:2]:
+            if wrong or load(self.results, name)[0]["x"][0] != self.version:
+                wrong.append(name)
+        return wrong + [path.name for path in self.results.rglob("*.part")]
+
+
+def children(pid: int) -> list[int]:
+    """The processes that `pid` has started."""
+    try:
+        return [
+            int(one)
+            for task in Path(f"/proc/{pid}/task").iterdir()
+            for one in (task / "children").read_text().split()
+        ]
+    except OSError:
+        return []
+
+
+def kernels_end(kernels: Sequence[int], since: float, outcome: Outcome) -> None:
+    """Wait for `kernels` to end, and count in those that do not."""
+    while any(map(is_running, kernels)) and time.monotonic() - since < SECONDS:
+        time.sleep(0.02)
+    outcome.orphans += sum(map(is_running, kernels))
+    outcome.seconds = max(outcome.seconds, time.monotonic() - since)
+
+
+def ended(driver: subprocess.Popen, since: float, outcome: Outcome) -> None:
+    """Wait for a driver's end, and take down its exit code and line."""
+    err = driver.communicate(timeout=10 * SECONDS)[1]
+    codes = {*outcome.exit_code.split(), str(driver.returncode)}
+    outcome.exit_code, outcome.told = " ".join(sorted(codes)), err.strip()
+    outcome.seconds = max(outcome.seconds, time.monotonic() - since)
+
+
+def strike(world: World, fault: str, tries: int, blow: Callable[[subprocess.Popen, list[int]], None]) -> Outcome:
+    """Deal a reproduction a blow at a random moment of its work, `tries` times, in a new version each; then look."""
+    outcome, moments = Outcome(fault), random.Random(0)
+    world.change()
+    with world.start() as driver:
+        world.await_work(driver)
+        began = time.monotonic()
+        ended(driver, began, Outcome(fault))
+    length = time.monotonic() - began
+    while outcome.tries < tries:
+        world.change()
+        with world.start() as driver:
+            world.await_work(driver)
+            time.sleep(moments.uniform(0, length))
+            kernels, since = children(driver.pid), time.monotonic()
+            if driver.poll() is not None:
+                length *= 0.8  # it was through: the machine is less busy than it was
+                continue
+            blow(driver, kernels)
+            ended(driver, since, outcome)
+        kernels_end(kernels, since, outcome)
+        outcome.tries += 1
+        outcome.lost += len(world.damaged())
+        if outcome.tries % 10 == 0 or outcome.tries == tries:
+            outcome.lost += len(world.finish())
+    return outcome
+
+
+def kill_all(driver: subprocess.Popen, kernels: list[int]) -> None:
+    driver.kill()
+    for kernel in kernels:
+        if is_running(kernel):
+            os.kill(kernel, signal.SIGKILL)
+
+
+def from_within(world: World, fault: str, tries: int, accident: str, *arguments: str) -> Outcome:
+    """Run notebooks with an accident in a cell of the second; then the next run, without it, must end well."""
+    outcome = Outcome(fault)
+    for _ in range(tries):
+        world.change(accident)
+        with world.start(*arguments) as driver:
+            mark, kernels = world.notebooks / "accident", []
+            while driver.poll() is None and not mark.exists():
+                time.sleep(0.01)
+                kernels = children(driver.pid) or kernels
+            since = time.monotonic()
+            ended(driver, since, outcome)
+        mark.unlink()
+        kernels_end(kernels, since, outcome)
+        outcome.tries += 1
+        outcome.lost += len(world.damaged())
+        world.change()
+        outcome.lost += len(world.finish())
+    return outcome
+
+
+def two_at_once(world: World, tries: int) -> Outcome:
+    """Start two at the same moment: one must end well, the other say so and stop."""
+    outcome = Outcome("two reproductions at once")
+    for _ in range(tries):
+        world.change()
+        since = time.monotonic()
+        with world.start() as one, world.start() as other:
+            while one.poll() is None and other.poll() is None:
+                time.sleep(0.01)
+            second, first = (one, other) if one.poll() is not None else (other, one)
+            ended(second, since, outcome)
+            first.communicate()
+        outcome.tries += 1
+        outcome.lost += len(world.finish()) + (first.returncode != 0)
+    return outcome
+
+
+def damage(world: World, tries: int) -> list[Outcome]:
+    """Cut an artefact at every length, flip a bit of every byte; `lost` counts what a reader would not be told."""
+    path = save(world.results, "problem", {"x": np.arange(3)}, parameters={"seed": 42})
+    whole, bits = path.read_bytes(), random.Random(0)
+    cuts = [whole[:length] for length in range(len(whole))]
+    flips = [whole[:i] + bytes([byte ^ 1 << bits.randrange(8)]) + whole[i + 1 :] for i, byte in enumerate(whole)]
+    outcomes = [Outcome("artefact truncated, at every length"), Outcome("bit flipped, in every byte of an artefact")]
+    for outcome, changed in zip(outcomes, (cuts, flips), strict=True):
+        for data in changed[:: max(1, len(changed) // tries)]:
+            path.write_bytes(data)
+            outcome.tries += 1
+            try:
+                load(world.results, "problem")
+                outcome.lost += 1
+            except ArtifactError as error:
+                outcome.told = str(error)
+    path.write_bytes(whole)
+    return outcomes
+
+
+def disk(world: World, fault: str, tries: int, *commands: str) -> Outcome:
+    """Run the notebooks in a results folder that `commands` have spoilt; other commands, after "|", mend it."""
+    outcome = Outcome(fault)
+    world.results.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", world.results], check=True)
+    world.change()
+    outcome.lost += len(world.finish())
+    for _ in range(tries):
+        world.change()
+        spoil, mend = (command.format(results=world.results) for command in commands)
+        subprocess.run(spoil, shell=True, check=False, stderr=subprocess.DEVNULL)
+        since = time.monotonic()
+        with world.start() as driver:
+            ended(driver, since, outcome)
+        outcome.tries += 1
+        outcome.lost += len(world.damaged())
+        subprocess.run(mend, shell=True, check=True)
+        outcome.lost += len(world.finish())
+    subprocess.run(["umount", world.results], check=True)
+    return outcome
+
+
+def kill_paper(folder: Path, tries: int) -> Outcome:
+    """kill -9 while notebooks 01 and 02 run, with no network; then a run to the end, and one that skips both."""
+    outcome, moments = Outcome("kill -9, notebooks 01 and 02, no network"), random.Random(0)
+    stems = list(MADE_BY.values())[:2]
+    command = [sys.executable, "-m", "sobolev_utils.reproduce", *stems, "--results", str(folder)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    for number in range(tries + 1):
+        forced = ["--force"] if number < tries else []
+        with subprocess.Popen([*WITHOUT_NETWORK, *command, *forced], **pipes) as driver:
+            if number < tries:
+                time.sleep(moments.uniform(0, 40))
+                kernels, since = children(driver.pid), time.monotonic()
+                kill_all(driver, kernels)
+                outcome.tries += 1
+                kernels_end(kernels, since, outcome)
+            told = driver.communicate()[0]
+        outcome.exit_code = outcome.exit_code or str(driver.returncode)
+        for path in folder.rglob("*.*"):
+            sound = {".png": lambda data: data.endswith(b"IEND\xaeB`\x82"), ".ipynb": json.loads, ".json": json.loads}
+            outcome.lost += path.suffix in sound and not sound[path.suffix](path.read_bytes())
+    outcome.lost += driver.returncode != 0
+    load(folder, "oversized")
+    skips = subprocess.run([*WITHOUT_NETWORK, *command], capture_output=True, text=True, check=True).stdout
+    outcome.lost += skips.count("skipped") != 2
+    outcome.told = told.splitlines()[-1]
+    return outcome
+
+
+WITHOUT_NETWORK = ["unshare", "--map-root-user", "--net"]
+WITH_MOUNTS = ["unshare", "--map-root-user", "--mount"]
+FILL = "head -c 100m /dev/zero > {results}/.filler"
+HANG = "open('accident', 'x'); import time; time.sleep(600)"
+DIE = "open('accident', 'x'); os.kill(os.getpid(), 9)"
+
+FAULTS: dict[str, Callable[[Path, int], Outcome | list[Outcome]]] = {
+    "damage": lambda folder, n: damage(World(folder), 100 * n),
+    "kill": lambda folder, n: strike(World(folder), "kill -9 of the driver", n, lambda driver, _: driver.kill()),
+    "kill_all": lambda folder, n: strike(World(folder), "kill -9 of the driver and its kernels", n, kill_all),
+    "interrupt": lambda folder, n: strike(
+        World(folder), "Ctrl-C", n, lambda driver, _: driver.send_signal(signal.SIGINT)
+    ),
+    "kernel": lambda folder, n: from_within(World(folder), "kill -9 of a kernel, in a cell", n, DIE),
+    "hang": lambda folder, n: from_within(World(folder), "cell hangs, timeout of 2 s", n, HANG, "--timeout", "2"),
+    "two": lambda folder, n: two_at_once(World(folder), n),
+    "full": lambda folder, n: disk(World(folder), "disk full", n, FILL, "rm {results}/.filler"),
+    "read_only": lambda folder, n: disk(
+        World(folder), "results read-only", n, "mount -o remount,ro {results}", "mount -o remount,rw {results}"
+    ),
+    "paper": kill_paper,
+}
+TRIES = {"damage": 100, "kill": 50, "kill_all": 50, "interrupt": 20, "paper": 3}
+MOUNTS = ("full", "read_only")
+
+
+def permitted(command: Sequence[str]) -> bool:
+    """Whether this user may `unshare` so."""
+    there = shutil.which(command[0])
+    return bool(there) and subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0
+
+
+def try_out(name: str, tries: int) -> list[Outcome]:
+    """The outcomes of a fault by its name, in a folder of its own; one that mounts needs `WITH_MOUNTS` around it."""
+    with tempfile.TemporaryDirectory() as folder:
+        outcomes = FAULTS[name](Path(folder), tries)
+    return outcomes if isinstance(outcomes, list) else [outcomes]
+
+
+def main(names: Sequence[str]) -> int:
+    """Try the faults of `names`, or all and write the table; return how much was lost or left running."""
+    if names[:1] == ["--inside"]:
+        print(json.dumps([asdict(outcome) for outcome in try_out(names[1], int(names[2]))]))
+        return 0
+    outcomes = []
+    for name in names or FAULTS:
+        around = WITH_MOUNTS if name in MOUNTS else []
+        if not all(map(permitted, filter(None, [around, WITHOUT_NETWORK if name == "paper" else []]))):
+            print(f"{name}: not permitted here, left out")
+            continue
+        command = [*around, sys.executable, "-m", "faults", "--inside", name, str(TRIES.get(name, 10))]
+        answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+        for outcome in json.loads(answer):
+            print(*(f"{key}: {value}" for key, value in outcome.items()), sep="\n  ", flush=True)
+            outcomes.append(outcome)
+    table = pd.DataFrame(outcomes).drop(columns="told").round({"seconds": 1})
+    if not names:
+        print(*save_table(results_folder(), "faults", table))
+    return int(table.lost.sum() + table.orphans.sum())
+
+
+if __name__ == "__main__":
+    sys.exit(min(1, main(sys.argv[1:])))
