@@ -2,7 +2,7 @@
 
 Modules, each importing only from those below it:
 
-    reproduce   study
+    reproduce   study      explore
     execution   provenance   figures     beyond   comparison
                              stages
                              problem
@@ -13,7 +13,7 @@ Modules, each importing only from those below it:
     intervals              training
     univariate             least_squares
     interval_rules         losses      directions
-    walker   affine        network     simulation
+    walker   affine        network     simulation   symmetry
     interval_arithmetic                basket   payoffs
     chains   rounding
 

@@ -15,6 +15,8 @@ from sobolev_utils.artifacts import write_bytes
 
 __all__ = ["ReproductionError", "keep_outputs", "read_parameters", "run_notebook"]
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
 
 class ReproductionError(RuntimeError):
     """A notebook cannot be run as asked, or did not run to its end."""
@@ -90,6 +92,7 @@ def run_notebook(
                 progress_bar=False,
                 on_cell_execute=tick,
                 coalesce_streams=True,  # of a progress bar, the last state
+                store_widget_state=False,  # a widget dies with its kernel, its picture stays
                 kernel_manager_class=Kernel,  # not papermill's `cwd`, which moves the whole process
                 shutdown_kernel="immediate",  # all is on the disk by then, and leaving in good order takes a second
                 extra_arguments=["--log-level=CRITICAL"],  # what a kernel logs, the executed copy holds too
@@ -109,11 +112,16 @@ def run_notebook(
 
 
 def keep_outputs(path: Path, copy: Path) -> None:
-    """Put the outputs and counts of the executed `copy` into the notebook at `path`, and nothing else."""
+    """Put the outputs and counts of the executed `copy` into the notebook at `path`, and nothing else.
+
+    Of a widget, which died with its kernel, what stands in for it.
+    """
     notebook = nbformat.read(path, as_version=4)
     for cell, executed in zip(notebook.cells, nbformat.read(copy, as_version=4).cells, strict=True):
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = executed.outputs, executed.execution_count
+            for output in cell.outputs:
+                output.get("data", {}).pop(WIDGET, None)
     write_bytes(path, (nbformat.writes(notebook).rstrip() + "\n").encode())
 
 
