@@ -15,16 +15,16 @@ SOUND := $(shell [ "`cat $(STAMP) 2>/dev/null`" = "`pwd -P`" ] && \
 export MPLBACKEND =
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce notebooks seeds study test verify lab bench lint lock clean anew
+.PHONY: help reproduce notebooks seeds study test verify faults lab bench lint lock clean anew
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-reproduce: $(STAMP) ## the whole paper: every notebook in order, into results/
-	@$(PY) -m sobolev_utils.reproduce
+reproduce: $(STAMP) ## the whole paper into results/: the notebooks that something changed for; all with FORCE=1
+	@$(PY) -m sobolev_utils.reproduce $(if $(FORCE),--force)
 
 notebooks: $(STAMP) ## the same, and the outputs into the committed notebooks
-	@$(PY) -m sobolev_utils.reproduce --keep-outputs
+	@$(PY) -m sobolev_utils.reproduce --keep-outputs $(if $(FORCE),--force)
 
 seeds: $(STAMP) ## the R^2 table under ten seeds, into results/tables/r2_seeds.csv
 	@$(PY) -m sobolev_utils.reproduce --seeds 10
@@ -41,8 +41,11 @@ test: $(STAMP) ## the tests, and the notebooks against their committed outputs
 verify: $(STAMP) ## the rigour of the enclosures, against ball arithmetic and samples
 	@PYTHONPATH=tests $(PY) -m verify
 
-lab: $(STAMP) ## JupyterLab on the notebooks
-	@$(PY) -m jupyterlab notebooks
+faults: $(STAMP) ## what kills, full disks and other accidents leave behind, into results/tables/faults.csv
+	@$(PY) tests/faults/run.py
+
+lab: $(STAMP) ## JupyterLab on the notebooks, for this machine alone and by a token
+	@$(PY) -m jupyterlab --ip=127.0.0.1 notebooks
 
 bench: $(STAMP) ## time and memory, into results/tables/timings.csv, iasa_cost.csv, step_cost.csv and vjp_accuracy.csv
 	@$(PY) tests/benchmarks/run.py

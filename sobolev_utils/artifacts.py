@@ -1,7 +1,7 @@
-"""What one notebook hands to the next, and how results are written: safe formats, checksums, never half."""
+"""What one notebook hands to the next: safe formats, checksums, what made it, never half and never outdated."""
 
-import hashlib
 import io
+import itertools
 import json
 import os
 import zipfile
@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
+
+from sobolev_utils.files import NOTES, note, write_bytes
+from sobolev_utils.fingerprints import CODE, code_in_use, notebook_digest, sha256, surroundings
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 __all__ = [
     "MADE_BY",
     "ArtifactError",
+    "fingerprint",
     "load",
     "read_study",
     "results_folder",
@@ -27,6 +31,7 @@ __all__ = [
     "write_bytes",
 ]
 
+# In the order in which they are made, each from those before it.
 MADE_BY = {
     "problem": "01_data_generation",
     "oversized": "02_oversized_model",
@@ -37,10 +42,12 @@ MADE_BY = {
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 HEADER = "__header__"
+DRAWS = ("figures.py", "paper.mplstyle")  # a change there makes other figures, but no other artefacts
+SEAL = 64  # the last bytes of an artefact: the SHA-256, in hexadecimal digits, of all before them
 
 
 class ArtifactError(RuntimeError):
-    """An artefact is missing, damaged, or made with other parameters than the reader expects."""
+    """An artefact is missing, damaged, outdated, or made with other parameters than the reader expects."""
 
 
 def results_folder(folder: str | Path = "") -> Path:
@@ -55,79 +62,109 @@ def results_folder(folder: str | Path = "") -> Path:
     return CHECKOUT / "results"
 
 
-def write_bytes(path: Path, data: bytes) -> Path:
-    """Write `data` at `path` whole or not at all, making its folder; readers see the old file or the new."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
-
-
 def save(results: Path, name: str, arrays: Mapping[str, np.ndarray], *, parameters: Mapping[str, object]) -> Path:
     """Write `arrays` and the `parameters` behind them to `results/data/<name>.npz`; same content, same bytes.
 
-    Raises `ArtifactError` for a name that is not in `MADE_BY`, `TypeError` for an array of anything but
+    The header also holds what made it: the code, the versions, and each artefact that this process has loaded from
+    `results`. Raises `ArtifactError` for a name that is not in `MADE_BY`, `TypeError` for an array of anything but
     numbers, booleans or text and for parameters that JSON cannot hold, `ValueError` for NaN among these.
     """
-    notebook = _notebook(name)
+    notebook, path = _notebook(name), _path(results, name)
     arrays = {key: np.asarray(value) for key, value in sorted(arrays.items())}
     for key, array in arrays.items():
         if array.dtype.kind not in "biufcU":
             raise TypeError(
                 f"{name}: array {key!r} has dtype {array.dtype}; only numbers, booleans and text are saved"
             )
+    content = {"parameters": _plain(parameters), "arrays": {key: _digest(array) for key, array in arrays.items()}}
     header = {
         "name": name,
-        "notebook": notebook,
-        "parameters": _plain(parameters),
-        "sha256": {key: _digest(array) for key, array in arrays.items()},
+        "parameters": content["parameters"],
+        "fingerprint": sha256(json.dumps(content, sort_keys=True).encode()),
+        "made_from": _loaded(results, name),
+        "made_by": _code(notebook, code_in_use()),
+        "versions": surroundings(),
     }
     # Not numpy.savez: it takes no array named `file`, and leaves the members' dates to a default.
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
+        archive.comment = bytes(SEAL)
         for key, array in {HEADER: np.asarray(json.dumps(header, sort_keys=True)), **arrays}.items():
             with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
-    return write_bytes(Path(results) / "data" / f"{name}.npz", buffer.getvalue())
+    data = buffer.getvalue()[:-SEAL]
+    return write_bytes(path, data + sha256(data).encode())
 
 
 def load(results: Path, name: str, /, **expected: object) -> tuple[dict[str, np.ndarray], dict[str, object]]:
     """The arrays and the parameters of `results/data/<name>.npz`, made with the `expected` parameters.
 
-    Raises `ArtifactError`, which names the notebook to run, for a file missing, damaged or made otherwise.
+    Raises `ArtifactError`, which names the notebook to run, for a file missing, damaged, made otherwise, or made
+    from artefacts or by code that have changed since.
     """
-    path = Path(results) / "data" / f"{name}.npz"
-    expected = _plain(expected)
+    path, expected = _path(results, name), _plain(expected)
     chosen = " ".join(f"-p {key} {value}" for key, value in expected.items() if not isinstance(value, dict))
     remedy = f"run notebooks/{_notebook(name)}.ipynb first" + (f" (with {chosen})" if chosen else "")
     if not path.is_file():
         raise ArtifactError(f"{path} is missing: {remedy}")
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-        header = json.loads(str(arrays.pop(HEADER)))
-        found, digests = header["parameters"], header["sha256"]
-    except Exception as error:  # a damaged archive may raise almost anything
-        raise ArtifactError(f"{path} is truncated or altered ({error}): {remedy}") from error
-    if {key: _digest(array) for key, array in arrays.items()} != digests:
-        raise ArtifactError(f"{path} is altered (arrays and checksums disagree): {remedy}")
+    header, arrays = _read(results, name)
+    found = header["parameters"]
     flat = _flat(found)
     for key, value in _flat(expected).items():
         if key not in flat or flat[key] != value:
             held = f"{key} = {flat[key]!r}" if key in flat else f"no parameter {key}"
             raise ArtifactError(f"{path} holds {held}, expected {key} = {value!r}: {remedy}")
+    _check_up_to_date(results, name, header)
+    note("reads", path, header["fingerprint"])
     return arrays, found
 
 
-def save_table(results: Path, name: str, frame: pd.DataFrame, formats: Sequence[str] = ("csv", "md")) -> list[Path]:
+def fingerprint(path: Path) -> str | None:
+    """What tells a file from another, None where there is none: of an artefact, only its parameters and arrays count.
+
+    So one that is made anew and comes out equal is no other to those who read it.
+    """
+    if not path.is_file():
+        return None
+    if path.suffix == ".npz" and path.stem in MADE_BY:
+        try:
+            return _read(path.parents[1], path.stem)[0]["fingerprint"]
+        except ArtifactError:
+            pass
+    return sha256(path.read_bytes())
+
+
+def _read(results: Path, name: str) -> tuple[dict[str, object], dict[str, np.ndarray]]:
+    """The header and the arrays of an artefact that is there. Raises `ArtifactError` for a single wrong byte."""
+    path = _path(results, name)
+    data = path.read_bytes()
+    if sha256(data[:-SEAL]).encode() != data[-SEAL:]:
+        again = f"run notebooks/{_notebook(name)}.ipynb again"
+        raise ArtifactError(f"{path} is truncated or altered (its bytes and its checksum disagree): {again}")
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        arrays = {key: archive[key] for key in archive.files}
+    return json.loads(str(arrays.pop(HEADER))), arrays
+
+
+def _check_up_to_date(results: Path, name: str, header: Mapping[str, Mapping[str, str]]) -> None:
+    """Raise `ArtifactError` where what made an artefact has changed since; what is no longer there cannot tell.
+
+    What it was made from comes first, so that the error names the first notebook to run again.
+    """
+    held = {other: _read(results, other)[0] for other in header["made_from"] if _path(results, other).is_file()}
+    for other, upstream in held.items():
+        _check_up_to_date(results, other, upstream)
+    now = _code(_notebook(name), CODE)
+    others = [file for file, digest in header["made_by"].items() if now.get(file, digest) != digest]
+    others += [
+        f"{other}.npz" for other, upstream in held.items() if upstream["fingerprint"] != header["made_from"][other]
+    ]
+    if others:
+        again = f"run notebooks/{_notebook(name)}.ipynb again"
+        raise ArtifactError(f"{_path(results, name)} is outdated, made with another {others[0]}: {again}")
+
+
+def save_table(results: Path, name: str, frame: "pd.DataFrame", formats: Sequence[str] = ("csv", "md")) -> list[Path]:
     """Write `frame` to `results/tables/<name>.<format>`: csv (12 digits), md and tex (6), no index.
 
     Raises `ValueError` for any other format, before anything is written.
@@ -154,13 +191,17 @@ STUDIES = {
 }
 
 
-def read_study(results: Path, name: str) -> pd.DataFrame:
+def read_study(results: Path, name: str) -> "pd.DataFrame":
     """A table that no notebook makes, of these results or else the one committed with this checkout.
 
     Raises `ArtifactError` where there is neither.
     """
+    import pandas as pd  # a third of a second that a reproduction with nothing to do can do without
+
     for folder in (Path(results), CHECKOUT / "results"):
-        if (path := folder / "tables" / f"{name}.csv").is_file():
+        path = folder / "tables" / f"{name}.csv"
+        note("reads", path, fingerprint(path))
+        if path.is_file():
             return pd.read_csv(path)
     raise ArtifactError(f"{path} is missing: run `{STUDIES[name]}`, or `git checkout results/tables/{name}.csv`")
 
@@ -181,6 +222,24 @@ def _notebook(name: str) -> str:
     if name not in MADE_BY:
         raise ArtifactError(f"unknown artefact {name!r}: expected one of {', '.join(MADE_BY)}")
     return MADE_BY[name]
+
+
+def _path(results: Path, name: str) -> Path:
+    return Path(results) / "data" / f"{name}.npz"
+
+
+def _loaded(results: Path, name: str) -> dict[str, str]:
+    """The fingerprints of the artefacts before `name` that this process has loaded from `results`."""
+    before = itertools.takewhile(lambda other: other != name, MADE_BY)
+    read = {other: NOTES["reads"].get(os.path.abspath(_path(results, other))) for other in before}
+    return {other: digest for other, digest in read.items() if digest}
+
+
+def _code(notebook: str, package: Mapping[str, str]) -> dict[str, str]:
+    """The fingerprints of the files of `package` that compute, and of a notebook's code cells where it is here."""
+    code = {file: digest for file, digest in package.items() if Path(file).name not in DRAWS}
+    path = CHECKOUT / "notebooks" / f"{notebook}.ipynb"
+    return code | ({f"notebooks/{path.name}": notebook_digest(path, code_only=True)} if path.is_file() else {})
 
 
 def _plain(parameters: Mapping[str, object]) -> dict[str, object]:
@@ -204,4 +263,4 @@ def _flat(parameters: Mapping[str, object], prefix: str = "") -> dict[str, objec
 
 def _digest(array: np.ndarray) -> str:
     """The SHA-256 of an array's dtype, shape and content."""
-    return hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()
+    return sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())

@@ -1,21 +1,26 @@
 """One notebook, run to its end without a screen, or a `ReproductionError` that says where and why not."""
 
 import ast
+import json
 import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nbformat
-import papermill
-from jupyter_client.manager import AsyncKernelManager
+from sobolev_utils.files import write_bytes
+from sobolev_utils.fingerprints import cells
 
-from sobolev_utils.artifacts import write_bytes
+# Jupyter, which takes more than a second to import, is imported where it runs something.
+if TYPE_CHECKING:
+    import nbformat
 
-__all__ = ["ReproductionError", "keep_outputs", "read_parameters", "run_notebook"]
-
+CELL_TIMEOUT = 900  # seconds: the slowest cell takes TODO on two cores
 WIDGET = "application/vnd.jupyter.widget-view+json"
+SAFE = "every file is whole, old or new, and the next run goes on from here"
+
+__all__ = ["CELL_TIMEOUT", "SAFE", "ReproductionError", "keep_outputs", "read_parameters", "run_notebook"]
 
 
 class ReproductionError(RuntimeError):
@@ -29,12 +34,11 @@ def read_parameters(path: Path) -> dict[str, object]:
     """
     parameters = {}
     try:
-        cells = nbformat.read(path, as_version=4).cells
-        tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+        tagged = [source for _, source, tags in cells(path) if "parameters" in tags]
         for node in ast.parse("\n".join(tagged)).body:
             target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
             parameters[target.id] = ast.literal_eval(node.value)
-    except (OSError, ValueError, SyntaxError, AttributeError, nbformat.ValidationError) as error:
+    except (OSError, ValueError, SyntaxError, AttributeError, KeyError, TypeError) as error:
         expected = "expected a notebook with nothing but `name: type = literal` in its parameters cell"
         raise ReproductionError(f"{path}: {expected}, got {error!r}") from error
     return parameters
@@ -46,21 +50,24 @@ def run_notebook(
     parameters: Mapping[str, object],
     *,
     hold: Callable[[Callable[[], None]], None] = lambda kill: None,
-) -> Path:
-    """Execute a notebook in its own folder; return the executed copy, `<results>/notebooks/<stem>.ipynb`.
+    timeout: float = CELL_TIMEOUT,
+) -> dict[str, dict[str, str | None]]:
+    """Execute a notebook in its own folder, a copy of it into `<results>/notebooks`; return what its kernel noted.
 
     Prints one line at its end: the stem, a dot for each code cell, the time. The kernel is gone on return. Raises
-    `ReproductionError` unless every code cell ran, without an error, in a kernel that lived to the end.
+    `ReproductionError` unless every code cell ran within `timeout` seconds, without an error, in a kernel that lived
+    to the end; then the copy is in `<results>/notebooks/failed`, and that of an earlier run stays.
 
     The imports, cells before the one tagged `parameters`, run at once. Before each of the others `hold(kill)` is
     called: it may wait, or raise to end the run, or keep `kill`, with which another thread can end it.
     """
-    copy = results / "notebooks" / path.name
-    copy.unlink(missing_ok=True)
+    import papermill
+    from jupyter_client.manager import AsyncKernelManager
+
     start, started, ended = time.monotonic(), [], ""
     importing, waited, kill = bool(read_parameters(path)), 0.0, None
 
-    def tick(cell: nbformat.NotebookNode, **_: object) -> None:
+    def tick(cell: "nbformat.NotebookNode", **_: object) -> None:
         nonlocal importing, waited
         importing = importing and "parameters" not in cell.metadata.get("tags", [])
         if not importing:
@@ -76,12 +83,12 @@ def run_notebook(
             nonlocal kill
             # Sockets that are files of its own: a free port may be taken by another kernel before this one is up
             self.transport, self.ip = "ipc", str(Path(scratch) / "kernel")
-            environment = os.environ | {"SOBOLEV_RESULTS": str(results), "MPLBACKEND": ""}
-            await super().start_kernel(**options, cwd=str(path.parent), env=environment)
+            own = {"SOBOLEV_RESULTS": str(results), "SOBOLEV_NOTES": str(notes), "MPLBACKEND": ""}
+            await super().start_kernel(**options, cwd=str(path.parent), env=os.environ | own)
             kill = self.provisioner.process.kill
 
     with tempfile.TemporaryDirectory() as scratch:
-        draft = Path(scratch) / "draft.ipynb"
+        draft, notes = Path(scratch) / "draft.ipynb", Path(scratch) / "notes.json"
         try:
             papermill.execute_notebook(
                 str(path).replace("{", "{{").replace("}", "}}"),  # papermill formats the path it is given
@@ -91,6 +98,7 @@ def run_notebook(
                 language="python",
                 progress_bar=False,
                 on_cell_execute=tick,
+                execution_timeout=timeout,
                 coalesce_streams=True,  # of a progress bar, the last state
                 store_widget_state=False,  # a widget dies with its kernel, its picture stays
                 kernel_manager_class=Kernel,  # not papermill's `cwd`, which moves the whole process
@@ -99,16 +107,22 @@ def run_notebook(
             )
         except Exception as error:
             ended = f"{type(error).__name__}: {error}"
-        finally:
-            if draft.exists():
-                write_bytes(copy, draft.read_bytes())
-    if not copy.exists():
-        raise ReproductionError(f"{path.stem} did not start: {' '.join(ended.split())}")
-    if fault := _first_fault(copy, len(started), ended):
-        raise ReproductionError(f"{path.stem}, {' '.join(fault.split())}; the executed copy is {copy}")
+        if not draft.exists():
+            raise ReproductionError(f"{path.stem} did not start: {' '.join(ended.split())}; {SAFE}")
+        copy = results / "notebooks" / path.name
+        failed = copy.parent / "failed" / path.name
+        fault = _first_fault(draft, len(started), ended)
+        try:
+            write_bytes(failed if fault else copy, draft.read_bytes())
+        except OSError as error:
+            fault = fault or f"{type(error).__name__}: {error}"
+        if fault:
+            raise ReproductionError(f"{path.stem}, {' '.join(fault.split())}; {SAFE}; see {failed}")
+        failed.unlink(missing_ok=True)
+        noted = json.loads(notes.read_text()) if notes.exists() else {}
     line = f"{path.stem:<32}{'.' * len(started)} {time.monotonic() - start - waited:.1f} s\n"
     print(line, end="", flush=True)  # in one piece, also among threads
-    return copy
+    return noted
 
 
 def keep_outputs(path: Path, copy: Path) -> None:
@@ -116,6 +130,8 @@ def keep_outputs(path: Path, copy: Path) -> None:
 
     Of a widget, which died with its kernel, what stands in for it.
     """
+    import nbformat
+
     notebook = nbformat.read(path, as_version=4)
     for cell, executed in zip(notebook.cells, nbformat.read(copy, as_version=4).cells, strict=True):
         if cell.cell_type == "code":
@@ -130,6 +146,8 @@ def _first_fault(copy: Path, started: int, ended: str) -> str:
 
     `started` code cells began; `ended` is what ended the execution early, seen from outside its kernel.
     """
+    import nbformat
+
     code = [cell for cell in nbformat.read(copy, as_version=4).cells if cell.cell_type == "code"]
     for number, cell in enumerate(code, start=1):
         errors = [f"{out.ename}: {out.evalue}".rstrip(": ") for out in cell.outputs if out.output_type == "error"]

@@ -1,20 +1,15 @@
 """What made the results: versions, parameters, sources, checksums, with no date, host or clock among them."""
 
-import hashlib
 import json
-import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
-import nbformat
-
 from sobolev_utils.artifacts import write_bytes
+from sobolev_utils.fingerprints import CODE, notebook_digest, sha256, versions
 
 __all__ = ["write_provenance"]
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "matplotlib", "pandas", "papermill")
-UNRECORDED = ("timings.csv", "iasa_cost.csv", "iasa_cost.png")  # clock readings differ from run to run
+UNRECORDED = ("timings.csv", "iasa_cost.csv", "iasa_cost.png", "faults.csv")  # clock readings differ from run to run
 
 
 def write_provenance(
@@ -29,11 +24,11 @@ def write_provenance(
     stems = [notebook.stem for notebook in notebooks]
     as_run = {**_recorded_parameters(path), **parameters}
     record = {
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": versions(),
         "parameters": {stem: as_run[stem] for stem in stems if stem in as_run},
         "sources": _source_digests(notebooks),
         "results": {
-            file.relative_to(results).as_posix(): _sha256(file.read_bytes())
+            file.relative_to(results).as_posix(): sha256(file.read_bytes())
             for folder in ("tables", "figures", "models")
             for file in sorted((Path(results) / folder).rglob("*"))
             if file.is_file() and not file.name.startswith(".") and file.name not in UNRECORDED
@@ -52,16 +47,6 @@ def _recorded_parameters(path: Path) -> dict[str, object]:
 
 def _source_digests(notebooks: Sequence[Path]) -> dict[str, str]:
     """The SHA-256 of the lock, of each module, and of each notebook: its cells and tags, not its outputs."""
-    package = Path(__file__).resolve().parent
-    lock = package.parent / "requirements.lock"
-    files = [*sorted(package.glob("*.py")), *([lock] if lock.is_file() else [])]
-    digests = {file.relative_to(package.parent).as_posix(): _sha256(file.read_bytes()) for file in files}
-    for notebook in notebooks:
-        cells = nbformat.read(notebook, as_version=4).cells
-        story = [[cell.cell_type, cell.source, cell.metadata.get("tags", [])] for cell in cells]
-        digests[f"notebooks/{notebook.name}"] = _sha256(json.dumps(story).encode())
-    return digests
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+    lock = Path(__file__).resolve().parents[1] / "requirements.lock"
+    locked = {lock.name: sha256(lock.read_bytes())} if lock.is_file() else {}
+    return CODE | locked | {f"notebooks/{path.name}": notebook_digest(path) for path in notebooks}

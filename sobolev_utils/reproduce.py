@@ -1,44 +1,51 @@
-"""The whole paper without a screen: each notebook as soon as its data are there, then the provenance.
+"""The whole paper without a screen: each notebook that something changed for, as soon as its data are there.
 
 python -m sobolev_utils.reproduce [STEM ...] [-p NAME VALUE]... [--results FOLDER] [--seeds N]
-    [--keep-outputs]
+    [--keep-outputs] [--force] [--timeout SECONDS]
 """
 
 import argparse
 import ast
 import logging
-import os
-import re
 import shutil
+import signal
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-import nbformat
-import pandas as pd
-from jupyter_core.utils import ensure_event_loop
-
-from sobolev_utils.artifacts import MADE_BY, STUDIES, ArtifactError, results_folder, save_table
-from sobolev_utils.execution import ReproductionError, keep_outputs, read_parameters, run_notebook
+from sobolev_utils.artifacts import MADE_BY, ArtifactError, results_folder, save_table
+from sobolev_utils.execution import (
+    CELL_TIMEOUT,
+    SAFE,
+    ReproductionError,
+    keep_outputs,
+    read_parameters,
+    run_notebook,
+)
+from sobolev_utils.files import remove_dead_parts
 from sobolev_utils.provenance import write_provenance
+from sobolev_utils.records import BusyError, alone, asked, reason_to_run, write_record
+from sobolev_utils.schedule import declared, run_together, waits
 
 __all__ = ["main", "run_notebooks", "run_seeds"]
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 FIRST_SEED = 42
-AT_ONCE = min(3, os.cpu_count() or 1)  # notebooks; one that waits holds 0.3 GB
 
 
 def run_notebooks(
-    paths: Sequence[Path], results: Path, parameters: Mapping[str, object]
+    paths: Sequence[Path],
+    results: Path,
+    parameters: Mapping[str, object],
+    *,
+    force: bool = False,
+    timeout: float = CELL_TIMEOUT,
 ) -> dict[str, dict[str, object]]:
-    """Run `paths`, each with those of `parameters` that it has; return what each ran with, by stem.
+    """Run those of `paths` whose record tells of a change, or all by `force`, each with those of `parameters` it has;
+    return what each ran with, by stem.
 
-    What they hand on is removed first: a notebook that does not wait for its data must not find those of an earlier
-    run. Raises `ReproductionError` where one fails, and, before any work, for a parameter that no notebook has or has
-    in another type.
+    Raises `ReproductionError` where one fails, and, before any work, for a parameter that no notebook has or has in
+    another type, and for notebooks that wait for one another; `BusyError` where another process works in `results`.
     """
     defaults = {path: read_parameters(path) for path in paths}
     for name, value in parameters.items():
@@ -50,87 +57,60 @@ def run_notebooks(
         for path, has in defaults.items():
             _check_type(path.stem, name, value, has.get(name))
     given = {path: {name: parameters[name] for name in parameters if name in has} for path, has in defaults.items()}
-    for name, stem in MADE_BY.items():
-        if stem in {path.stem for path in paths}:
-            (results / "data" / f"{name}.npz").unlink(missing_ok=True)
-    _run_together(given, results)
     as_run = {path.stem: has | given[path] for path, has in defaults.items()}
-    return {stem: {name: value for name, value in has.items() if name != "results"} for stem, has in as_run.items()}
+    as_run = {stem: {name: value for name, value in has.items() if name != "results"} for stem, has in as_run.items()}
+    order = waits(paths)
+
+    def run(path: Path, finish_makers: Callable[[], None], hold: Callable[[Callable[[], None]], None]) -> None:
+        expected = asked(path, as_run[path.stem])
+        why = "all are to run" if force else reason_to_run(path, results, expected)
+        if not why:
+            finish_makers()
+            why = reason_to_run(path, results, expected)
+        if not why:
+            print(f"{path.stem:<32}skipped, nothing changed", flush=True)
+            return
+        print(f"{path.stem:<32}runs: {why}", flush=True)
+        notes = run_notebook(path, results, given[path], hold=hold, timeout=timeout)
+        read = write_record(path, results, expected, notes)
+        if undeclared := [name for name in read if not name.startswith("..") and name not in declared(path, "Reads")]:
+            raise ReproductionError(f"{path.stem} read {', '.join(undeclared)}, which its head does not name")
+
+    with alone(results):
+        for folder in {results, *(path.parent for path in paths)}:
+            remove_dead_parts(folder)
+        run_together(order, run)
+    return as_run
 
 
-def _run_together(given: Mapping[Path, Mapping[str, object]], results: Path) -> None:
-    """Run notebooks `AT_ONCE` at a time, those first that wait for the fewest; after its imports each waits until its
-    `makers` are done.
-
-    Raises what the first to fail raises, or KeyboardInterrupt, when all others have been stopped.
-    """
-    runs, kills, stopped = {}, set(), threading.Event()
-
-    def run(path: Path, needed: Sequence[Future]) -> None:
-        def hold(kill: Callable[[], None]) -> None:
-            for maker in needed:
-                maker.result()
-            kills.add(kill)
-            if stopped.is_set():
-                raise ReproductionError("stopped")
-
-        try:
-            run_notebook(path, results, given[path], hold=hold)
-        finally:
-            ensure_event_loop().close()  # of this thread, which papermill leaves open
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        try:
-            stems, waiting = [path.stem for path in given], {}
-            for path in given:
-                needed = makers(path, stems[: stems.index(path.stem)])
-                waiting[path] = set(needed).union(*(waiting[other] for other in waiting if other.stem in needed))
-            for path, needed in sorted(waiting.items(), key=lambda item: len(item[1])):
-                runs[path.stem] = pool.submit(run, path, [runs[stem] for stem in needed])
-            done = wait(runs.values(), return_when=FIRST_EXCEPTION).done
-            for future in runs.values():
-                if future in done:
-                    future.result()
-        except BaseException:
-            stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            for kill in tuple(kills):
-                kill()
-            raise
-
-
-def makers(path: Path, before: Sequence[str]) -> list[str]:
-    """Those notebooks of `before` that make the `data/<name>.npz` which the head of `path` **Reads**.
-
-    All of them where it names nothing, or anything else but a table that no notebook makes: then nobody knows what it
-    needs.
-    """
-    head = "".join(cell.source for cell in nbformat.read(path, as_version=4).cells[:1])
-    named = re.findall("`(.*?)`", head.partition("**Reads**")[2].partition("**Writes**")[0])
-    named = [name for name in named if name.removeprefix("tables/").removesuffix(".csv") not in STUDIES]
-    stems = [MADE_BY.get(name.removeprefix("data/").removesuffix(".npz")) for name in named]
-    return [stem for stem in before if stem in stems or not stems or None in stems]
-
-
-def run_seeds(notebooks: Sequence[Path], results: Path, parameters: Mapping[str, object], seeds: int) -> Path:
+def run_seeds(
+    notebooks: Sequence[Path],
+    results: Path,
+    parameters: Mapping[str, object],
+    seeds: int,
+    **options: object,
+) -> Path:
     """Run the notebooks that make artefacts under `seeds` seeds, then write `tables/r2_seeds.csv`.
 
-    A seed has a results folder of its own, `<results>/data/seed_<seed>`: removed when its R^2 is collected,
-    left where a notebook fails.
+    A seed has a results folder of its own, `<results>/data/seed_<seed>`: removed when the table is written, so that
+    an interrupted run goes on. options: those of `run_notebooks`.
     """
-    from sobolev_utils.stages import collect_r2  # brings JAX: a second that `main` can do without
+    import pandas as pd
+
+    from sobolev_utils.stages import collect_r2
 
     chosen = [path for path in notebooks if path.stem in MADE_BY.values()]
+    folders = {seed: results / "data" / f"seed_{seed}" for seed in range(FIRST_SEED, FIRST_SEED + seeds)}
     frames = []
-    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-        folder = results / "data" / f"seed_{seed}"
-        shutil.rmtree(folder, ignore_errors=True)
-        run_notebooks(chosen, folder, {**parameters, "seed": seed})
+    for number, (seed, folder) in enumerate(folders.items(), start=1):
+        run_notebooks(chosen, folder, {**parameters, "seed": seed}, **options)
         frames.append(collect_r2(folder, seed))
-        shutil.rmtree(folder)
-        print(f"seed {seed} done, {len(frames)} of {seeds}", flush=True)
+        print(f"seed {seed} done, {number} of {seeds}", flush=True)
     table = pd.concat(frames)[["budget", "stage", "quantity", "seed", "r2"]]
-    return save_table(results, "r2_seeds", table, formats=("csv",))[0]
+    written = save_table(results, "r2_seeds", table, formats=("csv",))[0]
+    for folder in folders.values():
+        shutil.rmtree(folder)
+    return written
 
 
 def main(arguments: Sequence[str] | None = None, *, notebooks: Path = NOTEBOOKS) -> int:
@@ -147,22 +127,26 @@ def main(arguments: Sequence[str] | None = None, *, notebooks: Path = NOTEBOOKS)
         if unknown := sorted(set(options.stems) - set(stems)):
             raise ReproductionError(f"no notebook {', '.join(unknown)} in {notebooks}; there are: {', '.join(stems)}")
         parameters = {name: _value(text) for name, text in options.parameters}
+        how = {"force": options.force, "timeout": options.timeout}
         if options.seeds:
-            run_seeds(every, results, parameters, options.seeds)
+            run_seeds(every, results, parameters, options.seeds, **how)
             as_run = {}
         else:
             chosen = [path for path in every if not options.stems or path.stem in options.stems]
-            as_run = run_notebooks(chosen, results, parameters)
+            as_run = run_notebooks(chosen, results, parameters, **how)
         if options.keep_outputs:
             for path in every:
                 if path.stem in as_run:
                     keep_outputs(path, results / "notebooks" / path.name)
         write_provenance(results, every, as_run)
-    except (ReproductionError, ArtifactError, OSError) as error:
+    except (ReproductionError, BusyError, ArtifactError) as error:
         print(f"reproduce: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"reproduce: {error}; {SAFE}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        print("reproduce: interrupted", file=sys.stderr)
+        print(f"reproduce: interrupted; {SAFE}", file=sys.stderr)
         return 130
     print(f"the results are in {results}")
     return 0
@@ -179,6 +163,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="a parameter, for every notebook that has it")  # fmt: skip
     add("--results", default="", metavar="FOLDER", help="where to write (default: results/)")
     add("--keep-outputs", action="store_true", help="put the outputs into the notebooks too")
+    add("--force", action="store_true", help="run what has not changed, too")
+    add("--timeout", type=float, default=CELL_TIMEOUT, metavar="SECONDS",
+        help=f"how long a cell may take (default: {CELL_TIMEOUT})")  # fmt: skip
     add("--seeds", type=int, default=0, metavar="N", help="only the R^2 table, under N seeds")
     options = parser.parse_intermixed_args(arguments)
     if options.seeds < 0:
@@ -209,4 +196,6 @@ def _check_type(stem: str, name: str, value: object, default: object) -> None:
 
 
 if __name__ == "__main__":
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
     sys.exit(main())

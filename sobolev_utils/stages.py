@@ -66,13 +66,9 @@ def load_stage(results: Path, name: str, /, **expected: object) -> tuple[dict[st
 def collect_r2(results: Path, seed: int) -> pd.DataFrame:
     """The R^2 of every budget, stage and quantity: columns budget, stage, quantity, r2, r2_paper, parameters, seed.
 
-    Raises `ArtifactError` where a stage has not been run, or with another seed, or on other results of the stages
-    before it than those that are there.
+    Raises `ArtifactError` where a stage has not been run, or with another seed, or is outdated.
     """
-    loaded, upstream = {}, {}
-    for stage, before in zip(STAGES, (None, "oversized", "pruned", "pruned"), strict=True):
-        chain = {before: upstream[before]} if before else {}
-        loaded[stage], upstream[stage] = load_stage(results, stage, seed=seed, **chain)
+    loaded = {stage: load_stage(results, stage, seed=seed)[0] for stage in STAGES}
     rows = [
         (budget, stage, quantity, score, published, loaded[stage][budget].model.n_parameters, seed)
         for budget in BUDGETS

@@ -13,46 +13,25 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pandas as pd
+import papermill
 import pytest
 from flax import nnx
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell
+from stubs import is_running, write_notebook
 
-from sobolev_utils import artifacts, execution, provenance, reproduce
-from sobolev_utils.execution import ReproductionError, read_parameters, run_notebook
+from sobolev_utils import artifacts, provenance, reproduce, schedule
+from sobolev_utils.execution import SAFE, ReproductionError, read_parameters, run_notebook
 from sobolev_utils.network import Surrogate
 from sobolev_utils.problem import BUDGETS
 from sobolev_utils.reproduce import main
 from sobolev_utils.stages import STAGES, Trained, save_stage
 
-PARAMETERS = 'results: str = ""  # folder, if not the usual one\nseed: int = 42  # seed = 42 in the paper'
 REPORT = """from pathlib import Path
 import os
 folder = Path(os.environ["SOBOLEV_RESULTS"]) / "tables"
 folder.mkdir(parents=True, exist_ok=True)
 written = (folder / "seen.csv").write_text(f"{Path.cwd().name},{seed!r}")
 written = (folder / "timings.csv").write_text(str(os.getpid()))"""
-
-
-READS_ONE = "# Title\n**Reads** `data/problem.npz`. **Writes** `nothing`"
-
-
-def write_notebook(folder, stem, *sources, parameters=PARAMETERS, head="# Title"):
-    """A notebook of a head, a parameters cell unless it is empty, and one cell for each source."""
-    cells = [new_markdown_cell(head)]
-    if parameters:
-        cells.append(new_code_cell(parameters, metadata={"tags": ["parameters"]}))
-    cells += [new_code_cell(source) for source in sources]
-    folder.mkdir(parents=True, exist_ok=True)
-    nbformat.write(new_notebook(cells=cells), folder / f"{stem}.ipynb")
-    return folder / f"{stem}.ipynb"
-
-
-def is_running(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @pytest.fixture
@@ -68,12 +47,15 @@ def results(tmp_path):
 def test_a_full_run_leaves_copies_and_the_same_provenance_twice(notebooks, results, capfd, monkeypatch):
     monkeypatch.setenv("SOBOLEV_RESULTS", "kept")
     monkeypatch.setenv("MPLBACKEND", "agg")
-    path = write_notebook(notebooks, "01_first", REPORT, "import os; assert 'inline' in os.environ['MPLBACKEND']")
-    write_notebook(notebooks, "02_second", "6 * 7", parameters="")
+    inline = "import os; assert 'inline' in os.environ['MPLBACKEND']"
+    path = write_notebook(notebooks, "01_first", REPORT, inline, writes="`tables/seen.csv`")
+    write_notebook(notebooks, "02_second", "6 * 7", parameters="", reads="`tables/seen.csv`")
     command = ["--results", str(results), "-p", "seed", "7"]
     assert main(command, notebooks=notebooks) == 0
 
-    first, second, last = capfd.readouterr().out.splitlines()
+    *told, last = capfd.readouterr().out.splitlines()
+    assert [line.split(maxsplit=1)[1] for line in told if "runs" in line] == ["runs: no record of a run"] * 2
+    first, second = [line for line in told if "runs" not in line]
     assert first.startswith("01_first") and " .... " in first and first.endswith(" s")
     assert second.startswith("02_second") and " . " in second
     assert last == f"the results are in {results}"
@@ -111,26 +93,26 @@ FAULTS = {
 
 @pytest.mark.parametrize("sources, fault", FAULTS.values(), ids=FAULTS)
 def test_every_fault_is_one_line_that_says_where(notebooks, results, capfd, sources, fault):
-    write_notebook(notebooks, "01_first", *sources)
-    write_notebook(notebooks, "02_second", "raise SystemError('must not be reached')")
+    write_notebook(notebooks, "01_first", *sources, writes="`tables/one.csv`")
+    write_notebook(notebooks, "02_second", "raise SystemError('must not be reached')", reads="`tables/one.csv`")
     assert main(["--results", str(results), "-p", "seed", "7"], notebooks=notebooks) == 1
     out, err = capfd.readouterr()
-    copy = results / "notebooks" / "01_first.ipynb"
-    assert (out, err) == ("", f"reproduce: 01_first, {fault}; the executed copy is {copy}\n")
+    copy = results / "notebooks" / "failed" / "01_first.ipynb"
+    assert (out.count("\n"), err) == (2, f"reproduce: 01_first, {fault}; {SAFE}; see {copy}\n")
     assert nbformat.read(copy, as_version=4).cells
     assert not (results / "provenance.json").exists()
 
 
 def test_a_kernel_that_does_not_start_is_a_fault_too(notebooks, results, monkeypatch):
-    stale = write_notebook(results / "notebooks", "01_first", "1")
+    earlier = write_notebook(results / "notebooks", "01_first", "1")
 
     def refuse(*_, **__):
         raise RuntimeError("no kernel\nhere")
 
-    monkeypatch.setattr(execution.papermill, "execute_notebook", refuse)
-    with pytest.raises(ReproductionError, match=r"^01_first did not start: RuntimeError: no kernel here$"):
+    monkeypatch.setattr(papermill, "execute_notebook", refuse)
+    with pytest.raises(ReproductionError, match=r"^01_first did not start: RuntimeError: no kernel here; every file"):
         run_notebook(write_notebook(notebooks, "01_first", "1"), results, {})
-    assert not stale.exists()
+    assert earlier.exists()
 
 
 @pytest.mark.parametrize(
@@ -166,13 +148,18 @@ def test_a_parameters_cell_of_anything_but_literals_is_a_fault(notebooks, source
 def test_a_file_that_is_no_notebook_is_a_fault(tmp_path):
     path = tmp_path / "01_first.ipynb"
     path.write_text("{")
-    with pytest.raises(ReproductionError, match="NotJSONError"):
+    with pytest.raises(ReproductionError, match="JSONDecodeError"):
         read_parameters(path)
 
 
 def test_each_notebook_gets_the_parameters_it_has(notebooks, results, monkeypatch):
     calls = {}
-    monkeypatch.setattr(reproduce, "run_notebook", lambda path, _, given, hold: calls.update({path.stem: given}))
+
+    def run(path, results, given, **_):
+        calls[path.stem] = given
+        return {}
+
+    monkeypatch.setattr(reproduce, "run_notebook", run)
     write_notebook(notebooks, "01_first")
     write_notebook(
         notebooks, "02_second", parameters="rate: float = 1e-3\npoints: str = 'sobol'\ntight: bool = False"
@@ -185,7 +172,7 @@ def test_each_notebook_gets_the_parameters_it_has(notebooks, results, monkeypatc
 
 
 def test_a_partial_run_keeps_what_is_recorded_of_the_others(notebooks, results, monkeypatch):
-    monkeypatch.setattr(reproduce, "run_notebook", lambda *_, **__: None)
+    monkeypatch.setattr(reproduce, "run_notebook", lambda *_, **__: {})
     write_notebook(notebooks, "01_first")
     write_notebook(notebooks, "02_second")
     main(["--results", str(results)], notebooks=notebooks)
@@ -224,7 +211,7 @@ class TestSeeds:
         write_notebook(notebooks, "06_results")
         names = {stem: name for name, stem in artifacts.MADE_BY.items()}
 
-        def save(path, results, parameters, hold):
+        def save(path, results, parameters, hold, timeout):
             hold(lambda: None)
             trained = Trained(
                 Surrogate(7, [3, 3], rngs=nnx.Rngs(0)), np.ones(5), np.full(3, parameters["seed"] / 100)
@@ -232,13 +219,15 @@ class TestSeeds:
             chain = {"oversized": {}, "pruned": {"oversized": parameters}}
             made_by = parameters | chain.get(names[path.stem], {"pruned": parameters | chain["pruned"]})
             save_stage(results, names[path.stem], dict.fromkeys(BUDGETS, trained), made_by)
+            return {}
 
         monkeypatch.setattr(reproduce, "run_notebook", save)
         return notebooks
 
     def test_collects_one_table_and_leaves_nothing_else(self, makers, results, capfd):
         assert main(["--seeds", "2", "--results", str(results)], notebooks=makers) == 0
-        assert capfd.readouterr().out.splitlines()[:2] == ["seed 42 done, 1 of 2", "seed 43 done, 2 of 2"]
+        told = [line for line in capfd.readouterr().out.splitlines() if line.startswith("seed")]
+        assert told == ["seed 42 done, 1 of 2", "seed 43 done, 2 of 2"]
         table = pd.read_csv(results / "tables" / "r2_seeds.csv")
         assert list(table.columns) == ["budget", "stage", "quantity", "seed", "r2"]
         assert len(table) == 2 * 24
@@ -249,10 +238,10 @@ class TestSeeds:
     def test_writes_no_table_when_one_seed_fails(self, makers, results, monkeypatch, capfd):
         save = reproduce.run_notebook
 
-        def fail_at_43(path, folder, parameters, hold):
+        def fail_at_43(path, folder, parameters, **options):
             if parameters["seed"] == 43 and path.stem.startswith("03"):
                 raise ReproductionError(f"03 failed in {folder}")
-            save(path, folder, parameters, hold)
+            return save(path, folder, parameters, **options)
 
         monkeypatch.setattr(reproduce, "run_notebook", fail_at_43)
         assert main(["--seeds", "3", "--results", str(results)], notebooks=makers) == 1
@@ -291,16 +280,16 @@ def insert_imports(path, source):
 class TestAtOnce:
     @pytest.fixture(autouse=True)
     def two(self, monkeypatch):
-        monkeypatch.setattr(reproduce, "AT_ONCE", 2)
+        monkeypatch.setattr(schedule, "AT_ONCE", 2)
 
     def test_notebooks_that_do_not_need_each_other_run_together_in_the_right_place(self, notebooks, results, capfd):
         before = os.getcwd()
         for me, other in ("ab", "ba"):
             checks = [meet(me, other), "from os import environ; environ['SOBOLEV_RESULTS'], environ['MPLBACKEND']"]
-            write_notebook(notebooks, f"01_{me}", *checks, head=READS_ONE)
+            write_notebook(notebooks, f"01_{me}", *checks)
         assert main(["--results", str(results)], notebooks=notebooks) == 0
         out, err = capfd.readouterr()
-        assert (sorted(line.split()[0] for line in out.splitlines()[:-1]), err) == (["01_a", "01_b"], "")
+        assert (sorted({line.split()[0] for line in out.splitlines()[:-1]}), err) == (["01_a", "01_b"], "")
         assert os.getcwd() == before
         for me in "ab":
             last = nbformat.read(results / "notebooks" / f"01_{me}.ipynb", as_version=4).cells[-1]
@@ -308,37 +297,39 @@ class TestAtOnce:
             assert not is_running(int((notebooks / me).read_text()))
 
     def test_only_the_imports_of_a_notebook_run_before_its_turn(self, notebooks, results):
-        write_notebook(notebooks, "01_a", meet("a", "imported"), "import time; time.sleep(0.5)", "open('done', 'x')")
-        path = write_notebook(notebooks, "02_b", "import pathlib; assert pathlib.Path('done').exists()")
+        late = ["import time; time.sleep(0.5)", "open('done', 'x')"]
+        write_notebook(notebooks, "02_a", meet("a", "imported"), *late, writes="`tables/a.csv`")
+        check = "import pathlib; assert pathlib.Path('done').exists()"
+        path = write_notebook(notebooks, "01_b", check, reads="`tables/a.csv`")
         insert_imports(path, "import pathlib; pathlib.Path('imported').write_text('yes')")
         assert main(["--results", str(results)], notebooks=notebooks) == 0
 
     def test_nothing_follows_the_imports_after_a_fault(self, notebooks, results):
-        write_notebook(notebooks, "01_a", "1 / 0", head=READS_ONE)
-        path = write_notebook(notebooks, "02_b", "open('b', 'x')", head=READS_ONE)
+        write_notebook(notebooks, "01_a", "1 / 0")
+        path = write_notebook(notebooks, "02_b", "open('b', 'x')")
         insert_imports(path, "import time; time.sleep(3)")
         assert main(["--results", str(results)], notebooks=notebooks) == 1
         assert not (notebooks / "b").exists()
 
     def test_a_fault_ends_the_others(self, notebooks, results, capfd):
-        write_notebook(notebooks, "01_a", meet("a", "b"), "import time; time.sleep(60)", head=READS_ONE)
-        write_notebook(notebooks, "02_b", meet("b", "a"), "1 / 0", head=READS_ONE)
+        write_notebook(notebooks, "01_a", meet("a", "b"), "import time; time.sleep(60)")
+        write_notebook(notebooks, "02_b", meet("b", "a"), "1 / 0")
         write_notebook(notebooks, "03_c", "open('c', 'x')")
         start = time.monotonic()
         assert main(["--results", str(results)], notebooks=notebooks) == 1
         assert time.monotonic() - start < 30
         out, err = capfd.readouterr()
-        assert (out, err.count("\n")) == ("", 1)
+        assert ("..." in out, err.count("\n")) == (False, 1)
         assert err.startswith("reproduce: 02_b, In [3] `1 / 0`: ZeroDivisionError")
         assert not (notebooks / "c").exists() and not (results / "provenance.json").exists()
         assert not any(is_running(int((notebooks / me).read_text())) for me in "ab")
 
     def test_an_interrupt_ends_the_kernels_and_is_one_line(self, notebooks, results):
         for me in "ab":
-            write_notebook(notebooks, f"01_{me}", meet(me, "never"), parameters="", head=READS_ONE)
+            write_notebook(notebooks, f"01_{me}", meet(me, "never"), parameters="")
         program = (
-            "import signal, sys, pathlib; from sobolev_utils import reproduce\n"
-            "signal.signal(signal.SIGINT, signal.default_int_handler); reproduce.AT_ONCE = 2\n"
+            "import signal, sys, pathlib; from sobolev_utils import reproduce, schedule\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler); schedule.AT_ONCE = 2\n"
             f"sys.exit(reproduce.main(['--results', {str(results)!r}], notebooks=pathlib.Path({str(notebooks)!r})))"
         )
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
@@ -349,18 +340,8 @@ class TestAtOnce:
                 time.sleep(0.05)
             driver.send_signal(signal.SIGINT)
             err = driver.communicate(timeout=30)[1]
-        assert (driver.returncode, err) == (130, "reproduce: interrupted\n")
+        assert (driver.returncode, err) == (130, f"reproduce: interrupted; {SAFE}\n")
         assert not any(is_running(int(pid.read_text())) for pid in pids)
-
-    def test_old_data_are_not_mistaken_for_new_ones(self, notebooks, results, monkeypatch):
-        (results / "data").mkdir(parents=True)
-        for name in ("problem", "oversized"):
-            (results / "data" / f"{name}.npz").touch()
-        write_notebook(notebooks, artifacts.MADE_BY["oversized"])
-        found = []
-        monkeypatch.setattr(reproduce, "run_notebook", lambda *_, **__: found.extend((results / "data").iterdir()))
-        assert main(["--results", str(results)], notebooks=notebooks) == 0
-        assert [path.name for path in found] == ["problem.npz"]
 
 
 class TestThePaper:
@@ -368,12 +349,13 @@ class TestThePaper:
 
     @pytest.fixture
     def makers(self):
-        """For each notebook, in order, all that are done when it goes on after its imports."""
-        found = {}
-        for path in sorted(reproduce.NOTEBOOKS.glob("*.ipynb")):
-            direct = reproduce.makers(path, list(found))
-            found[path.stem] = set(direct).union(*(found[stem] for stem in direct))
-        return found
+        """For each notebook all that are done when it goes on after its imports."""
+        found = schedule.waits(sorted(reproduce.NOTEBOOKS.glob("*.ipynb")))
+        return {path.stem: set(needed) for path, needed in found.items()}
+
+    def test_their_heads_name_the_artefacts_that_they_make(self):
+        for name, stem in artifacts.MADE_BY.items():
+            assert f"data/{name}.npz" in schedule.declared(reproduce.NOTEBOOKS / f"{stem}.ipynb", "Writes")
 
     def test_they_wait_for_all_that_they_load(self, makers):
         for stem, done in makers.items():
@@ -382,15 +364,16 @@ class TestThePaper:
     def test_04_and_05_run_at_once_and_nothing_too_early(self, makers, notebooks, results, monkeypatch):
         both, ended = threading.Barrier(2, timeout=30), set()
 
-        def run(path, results, parameters, hold):
+        def run(path, results, parameters, hold, timeout):
             hold(lambda: None)
             assert makers[path.stem] <= ended
             if "sobolev" in path.stem:
                 both.wait()
             ended.add(path.stem)
+            return {}
 
         monkeypatch.setattr(reproduce, "run_notebook", run)
-        monkeypatch.setattr(reproduce, "AT_ONCE", 2)
+        monkeypatch.setattr(schedule, "AT_ONCE", 2)
         assert main(["--results", str(results)]) == 0
         assert ended == makers.keys()
 

@@ -1,0 +1,110 @@
+"""What each notebook was run with, read and wrote: kept beside its executed copy, so that a run can be skipped."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from sobolev_utils.artifacts import fingerprint
+from sobolev_utils.files import write_bytes
+from sobolev_utils.fingerprints import CODE, notebook_digest, sha256, surroundings
+
+__all__ = ["BusyError", "alone", "asked", "reason_to_run", "write_record"]
+
+
+class BusyError(RuntimeError):
+    """Another process reproduces into the same folder."""
+
+
+# What a record holds, and how a difference in it is told.
+TOLD = {
+    "notebook": "its {name} changed",
+    "parameters": "{name} = {now!r}, was {was!r}",
+    "surroundings": "{name} is {now}, was {was}",
+    "code": "{name} changed",
+    "reads": "{name} changed",
+    "writes": "{name} is not as it left it",
+}
+
+
+def asked(path: Path, parameters: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    """The parts of a record that are known before a run, and have to be taken then."""
+    return {
+        "notebook": {"source": notebook_digest(path)},
+        "parameters": json.loads(json.dumps(parameters)),
+        "surroundings": surroundings(),
+    }
+
+
+def reason_to_run(path: Path, results: Path, asked: Mapping[str, Mapping[str, object]]) -> str:
+    """Why a notebook has to run, or "" where all that made its last run, and all that this left, is as it was."""
+    try:
+        was = json.loads(_record(results, path).read_text())
+        now = {
+            **asked,
+            "code": {file: CODE.get(file) for file in was["code"]},
+            "reads": {file: fingerprint(results / file) for file in was["reads"]},
+            "writes": {file: _digest(results / file) for file in was["writes"]},
+        }
+        for kind, told in TOLD.items():
+            for name in sorted(now[kind].keys() | was[kind].keys()):
+                values = {"now": now[kind].get(name), "was": was[kind].get(name)}
+                if values["now"] != values["was"]:
+                    return told.format(name=name, **values)
+    except FileNotFoundError:
+        return "no record of a run"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "its record is damaged"
+    return ""
+
+
+def write_record(
+    path: Path,
+    results: Path,
+    asked: Mapping[str, Mapping[str, object]],
+    notes: Mapping[str, Mapping[str, str | None]],
+) -> dict[str, str | None]:
+    """Keep what was `asked`, what the kernel noted as `files.note` does, and the executed copy's checksum.
+
+    Files go by their path from `results`. Without notes any change of the package will be a reason to run. Returns
+    what was read but not written by the notebook itself.
+    """
+    reads, writes = (
+        {os.path.relpath(file, results): digest for file, digest in notes.get(kind, {}).items()}
+        for kind in ("reads", "writes")
+    )
+    copy = f"notebooks/{path.name}"
+    reads = {file: digest for file, digest in reads.items() if file not in writes}
+    record = {**asked, "code": notes.get("code", CODE), "reads": reads}
+    record["writes"] = {**writes, copy: _digest(results / copy)}
+    write_bytes(_record(results, path), json.dumps(record, indent=1, sort_keys=True).encode())
+    return reads
+
+
+@contextmanager
+def alone(results: Path) -> Iterator[None]:
+    """Hold `results` for this process. Raises `BusyError` at once where another does, alive."""
+    lock = results / "data" / ".lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise BusyError(
+                f"process {file.read()} is at work in {results}: wait for it, or name another folder with --results"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _record(results: Path, path: Path) -> Path:
+    return results / "notebooks" / f"{path.stem}.json"
+
+
+def _digest(path: Path) -> str | None:
+    return sha256(path.read_bytes()) if path.is_file() else None
