@@ -15,10 +15,10 @@ SOUND := $(shell [ "`cat $(STAMP) 2>/dev/null`" = "`pwd -P`" ] && \
 export MPLBACKEND =
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce notebooks seeds study test verify faults lab bench lint lock clean anew
+.PHONY: help reproduce notebooks seeds study test test-lab verify faults lab bench lint lock clean anew
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 reproduce: $(STAMP) ## the whole paper into results/: the notebooks that something changed for; all with FORCE=1
 	@$(PY) -m sobolev_utils.reproduce $(if $(FORCE),--force)
@@ -37,6 +37,9 @@ test: $(STAMP) ## the tests, and the notebooks against their committed outputs
 	SOBOLEV_RESULTS="$$results" $(PY) -m pytest notebooks tests \
 	    --nbval --nbval-current-env --nbval-cell-timeout=300 \
 	    --cov=sobolev_utils --cov-report=term-missing:skip-covered --cov-fail-under=95
+
+test-lab: $(STAMP) ## every notebook in JupyterLab, in a browser without a screen; pictures in build/lab/
+	@$(PY) -m pytest tests/lab -v --durations=0 --durations-min=1
 
 verify: $(STAMP) ## the rigour of the enclosures, against ball arithmetic and samples
 	@PYTHONPATH=tests $(PY) -m verify

@@ -1,7 +1,8 @@
-"""JupyterLab as a person has it: a server on this machine, a browser without a screen, notebooks run from the menu."""
+"""JupyterLab as a person has it: a server on this machine, a browser without a screen, cells run from the menu."""
 
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -24,7 +25,8 @@ STARTING = 90  # seconds for the server, a page or a kernel
 PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(prompt => prompt.innerText.trim())"
 STATUS = "document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status"
 CELLS = "jupyterapp.shell.currentWidget.content.model.toJSON().cells.filter(cell => cell.cell_type == 'code')"
-WIDGETS = "[...document.querySelectorAll('.jupyter-widgets')].map(widget => widget.innerText)"
+WIDGETS = "[...document.querySelectorAll('[data-mime-type*=widget-view]')].map(widget => widget.innerText)"
+LOADING = 10  # seconds for a widget whose kernel is idle
 
 
 @contextmanager
@@ -90,6 +92,9 @@ class Sheet:
 
     def report(self, picture: Path) -> list[str]:
         """What is wrong, a line each, and a `picture` of all that is seen."""
+        end = time.monotonic() + LOADING
+        while any("Loading" in text for text in self.page.evaluate(WIDGETS)) and time.monotonic() < end:
+            time.sleep(0.2)
         if dialogs := [dialog.inner_text() for dialog in self.page.locator(".jp-Dialog-content").all()]:
             self.page.keyboard.press("Escape")
         height = self.page.evaluate("document.querySelector('.jp-Notebook .jp-WindowedPanel-viewport').scrollHeight")
@@ -108,7 +113,7 @@ class Sheet:
                 _request(self._address.format(f"api/sessions/{session['id']}"), method="DELETE")
 
 
-def faults_of(cells: Sequence[Mapping], widgets: Sequence[str]) -> Iterator[str]:
+def faults_of(cells: Sequence[Mapping], widgets: Sequence[str]) -> list[str]:
     """What is wrong with code cells after a full run, and with the text of the widgets: a line each."""
     faults = []
     for number, cell in enumerate(cells, start=1):
@@ -118,11 +123,16 @@ def faults_of(cells: Sequence[Mapping], widgets: Sequence[str]) -> Iterator[str]
         for output in cell["outputs"]:
             if output["output_type"] == "error":
                 faults.append(f"cell {number} `{first_line}` ended in {output['ename']}: {output['evalue']}")
-    return faults + [text for text in widgets if "Error displaying widget" in text]
+    return faults + [text for text in widgets if re.match("Loading widget|Error displaying widget", text)]
 
 
 def run_together(
-    needs: Mapping[Path, Sequence[str]], open_sheet: Callable[[Path], Sheet], pictures: Path, *, at_once: int, limit: float
+    needs: Mapping[Path, Sequence[str]],
+    open_sheet: Callable[[Path], Sheet],
+    pictures: Path,
+    *,
+    at_once: int,
+    limit: float,
 ) -> dict[str, tuple[list[str], float]]:
     """Run notebooks, `at_once` at a time, each after the stems that it needs; by stem, its faults and its seconds.
 
