@@ -39,7 +39,7 @@ test: $(STAMP) ## the tests, and the notebooks against their committed outputs
 	    --cov=sobolev_utils --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 test-lab: $(STAMP) ## every notebook in JupyterLab, in a browser without a screen; pictures in build/lab/
-	@$(PY) -m pytest tests/lab -v --durations=0 --durations-min=1
+	@$(PY) -m pytest tests/lab --verbose --capture=no
 
 verify: $(STAMP) ## the rigour of the enclosures, against ball arithmetic and samples
 	@PYTHONPATH=tests $(PY) -m verify

@@ -4,19 +4,22 @@ import io
 from base64 import b64decode
 
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pytest
 from flax import nnx
 from oracles import random_basket, random_surrogate
 from PIL import Image
+from stubs import write_notebook
 
 from sobolev_utils import figures
+from sobolev_utils.execution import WIDGET
 from sobolev_utils.explore import LEVELS, Explorer
+from sobolev_utils.reproduce import main
 from sobolev_utils.symmetry import moved
 
 BASKET = random_basket(3)
 SURROGATES = {"small": random_surrogate(seed=1), "large": random_surrogate(widths=(20, 20), seed=2)}
-WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +119,23 @@ def test_the_redrawn_picture_is_the_figure_drawn_anew(explorer):
 def test_without_a_screen_it_is_a_picture(explorer):
     bundle = explorer._repr_mimebundle_()
     assert WIDGET in bundle and Image.open(io.BytesIO(b64decode(bundle["image/png"]))).format == "PNG"
+
+
+WITH_PICTURE = """from ipywidgets import Text
+class Explorer:
+    def _repr_mimebundle_(self, **options):
+        return Text()._repr_mimebundle_() | {"image/png": "iVBORw0KGgo="}
+Explorer()"""
+
+
+def test_of_a_widget_in_an_executed_notebook_the_picture_is_kept(tmp_path):
+    """No state enters the copy, which readers would look up in vain or far away; no view the committed notebook."""
+    path = write_notebook(tmp_path, "01_widget", WITH_PICTURE)
+    assert main(["--keep-outputs", "--results", str(tmp_path / "results")], notebooks=tmp_path) == 0
+    copy = nbformat.read(tmp_path / "results" / "notebooks" / path.name, as_version=4)
+    assert "widgets" not in copy.metadata and WIDGET in copy.cells[-1].outputs[0].data
+    (kept,) = nbformat.read(path, as_version=4).cells[-1].outputs
+    assert set(kept.data) == {"image/png", "text/plain"}
 
 
 def test_refuses_what_no_slider_can_take():

@@ -99,6 +99,7 @@ class Sheet:
             self.page.keyboard.press("Escape")
         height = self.page.evaluate("document.querySelector('.jp-Notebook .jp-WindowedPanel-viewport').scrollHeight")
         self.page.set_viewport_size({"width": 1280, "height": min(int(height) + 150, 16_000)})
+        self.page.evaluate("document.querySelector('.jp-Notebook .jp-WindowedPanel-outer').scrollTop = 0")
         picture.parent.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=picture)
         faults = faults_of(self.page.evaluate(CELLS), self.page.evaluate(WIDGETS))
@@ -133,8 +134,8 @@ def run_together(
     *,
     at_once: int,
     limit: float,
-) -> dict[str, tuple[list[str], float]]:
-    """Run notebooks, `at_once` at a time, each after the stems that it needs; by stem, its faults and its seconds.
+) -> dict[str, list[str]]:
+    """Run notebooks, `at_once` at a time, each after the stems that it needs; return the faults of each, by stem.
 
     One that takes more than `limit` seconds is reported as it stands.
     """
@@ -146,7 +147,9 @@ def run_together(
             running.append(open_sheet(path))
         for sheet in tuple(running):
             if sheet.finished() or sheet.seconds > limit:
-                reports[sheet.path.stem] = sheet.report(pictures / f"{sheet.path.stem}.png"), sheet.seconds
+                stem = sheet.path.stem
+                reports[stem] = sheet.report(pictures / f"{stem}.png")
+                print(f"{stem:<32}{sheet.seconds:.0f} s", flush=True)
                 sheet.close()
                 running.remove(sheet)
         time.sleep(0.3)
