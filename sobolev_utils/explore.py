@@ -106,7 +106,7 @@ class Explorer:
         self._picture.value = self.panels.png()
         note = "" if inside[0] else " The equivalent spots are <b>outside the box</b>: no error was measured there."
         place = f"The basket is at {level:.4f}.{note}"
-        self._numbers.value = self.table().map("{:.3g}".format).to_html(border=0) + place
+        self._numbers.value = self.table().map("{:.3g}".format).to_html(border=0, justify="left") + place
 
     def _repr_mimebundle_(self, **options: object) -> dict[str, object]:
         """The widget, and the picture for where there is no kernel behind it."""
