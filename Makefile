@@ -15,7 +15,7 @@ SOUND := $(shell [ "`cat $(STAMP) 2>/dev/null`" = "`pwd -P`" ] && \
 export MPLBACKEND =
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce notebooks seeds study test verify faults lab html bench lint lock clean anew
+.PHONY: help reproduce notebooks seeds study test test-lab verify faults lab html bench lint lock clean anew
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } \
@@ -37,17 +37,20 @@ study: $(STAMP) ## ten seeds of the pruning methods and of what lies past the pa
 ##@ Is it right?
 test: $(STAMP) ## the tests, and the notebooks against their committed outputs
 	@results=`mktemp -d` && trap 'rm -rf "$$results"' EXIT && trap 'exit 130' HUP INT TERM && \
-	SOBOLEV_RESULTS="$$results" $(PY) -m pytest notebooks tests \
+	SOBOLEV_RESULTS="$$results" $(PY) -m pytest notebooks tests --numprocesses=2 --dist=loadgroup \
 	    --nbval --nbval-current-env --nbval-cell-timeout=300 \
 	    --cov=sobolev_utils --cov-report=term-missing:skip-covered --cov-fail-under=95
+
+test-lab: $(STAMP) ## every notebook in JupyterLab, in a browser without a screen; pictures in build/lab/
+	@$(PY) -m pytest tests/lab --verbose --capture=no
 
 verify: $(STAMP) ## the rigour of the enclosures, against ball arithmetic and samples
 	@PYTHONPATH=tests $(PY) -m verify
 
-##@ Look and measure
 faults: $(STAMP) ## what kills, full disks and other accidents leave behind, into results/tables/faults.csv
 	@PYTHONPATH=tests $(PY) -m faults
 
+##@ Look and measure
 lab: $(STAMP) ## JupyterLab on the notebooks, for this machine alone and by a token
 	@$(PY) -m jupyterlab --ip=127.0.0.1 notebooks
 

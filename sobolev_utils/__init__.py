@@ -2,7 +2,7 @@
 
 Modules, each importing only from those below it:
 
-    reproduce   study        gallery
+    reproduce   study        gallery   explore
     schedule    records      formulas
     execution   provenance   figures   beyond   comparison   model_card
                              stages
@@ -14,7 +14,7 @@ Modules, each importing only from those below it:
     intervals   export     training
     univariate             least_squares
     interval_rules         losses      directions
-    walker   affine        network     simulation
+    walker   affine        network     simulation   symmetry
     interval_arithmetic                basket   payoffs
     chains   rounding                    files    fingerprints
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import nbformat
 
 CELL_TIMEOUT = 900  # seconds: twenty times what the slowest cell takes on two cores
+WIDGET = "application/vnd.jupyter.widget-view+json"
 SAFE = "every file is whole, old or new, and the next run goes on from here"
 
 __all__ = ["CELL_TIMEOUT", "SAFE", "ReproductionError", "keep_outputs", "read_parameters", "run_notebook"]
@@ -102,6 +103,7 @@ def run_notebook(
                 on_cell_execute=tick,
                 execution_timeout=timeout,
                 coalesce_streams=True,  # of a progress bar, the last state
+                store_widget_state=False,  # a widget dies with its kernel, its picture stays
                 kernel_manager_class=Kernel,  # not papermill's `cwd`, which moves the whole process
                 shutdown_kernel="immediate",  # all is on the disk by then, and leaving in good order takes a second
                 extra_arguments=["--log-level=CRITICAL"],  # what a kernel logs, the executed copy holds too
@@ -142,13 +144,18 @@ def _close_event_loop() -> None:
 
 
 def keep_outputs(path: Path, copy: Path) -> None:
-    """Put the outputs and counts of the executed `copy` into the notebook at `path`, and nothing else."""
+    """Put the outputs and counts of the executed `copy` into the notebook at `path`, and nothing else.
+
+    Of a widget, which died with its kernel, what stands in for it.
+    """
     import nbformat
 
     notebook = nbformat.read(path, as_version=4)
     for cell, executed in zip(notebook.cells, nbformat.read(copy, as_version=4).cells, strict=True):
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = executed.outputs, executed.execution_count
+            for output in cell.outputs:
+                output.get("data", {}).pop(WIDGET, None)
     write_bytes(path, (nbformat.writes(notebook).rstrip() + "\n").encode())
 
 

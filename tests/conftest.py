@@ -1,15 +1,19 @@
-"""Every test runs in float64, without a screen."""
+"""Every test runs in float64, without a screen; notebooks run after those whose files they read."""
 
 import jax
 import matplotlib
 import pytest
+
+from sobolev_utils.schedule import waits
 
 jax.config.update("jax_enable_x64", True)
 matplotlib.use("agg")
 
 
 def pytest_collection_modifyitems(items):
-    """Side by side, a file stays together and in order; so do the notebooks and the tests of what they leave."""
+    """Notebooks in the order of their data. Side by side, a file stays together; so do notebooks and their tests."""
+    order = list(waits(sorted({item.path for item in items if item.path.suffix == ".ipynb"})))
+    items.sort(key=lambda item: order.index(item.path) if item.path in order else len(order))
     for item in items:
         shared = item.path.parent.name == "notebooks"
         item.add_marker(pytest.mark.xdist_group("notebooks" if shared else item.path.stem))

@@ -1,0 +1,140 @@
+"""Every notebook runs to its end in JupyterLab, in a browser, and what went wrong there is told.
+
+`make test-lab` runs these; without Chromium they are skipped, never passed.
+"""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from browser import Sheet, browse, run_together, serve
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from playwright.sync_api import sync_playwright
+
+from sobolev_utils.schedule import waits
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+PICTURES = ROOT / "build" / "lab"
+AT_ONCE = min(2, os.cpu_count() or 1)
+LIMIT = 600  # seconds for a notebook: against one that hangs, not one on a busy machine
+MOVES = 12
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """Copies of the notebooks as if they had never run."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    for path in NOTEBOOKS:
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        nbformat.write(notebook, folder / path.name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def open_sheet(folder, tmp_path_factory):
+    """A way to open a notebook of `folder` in JupyterLab and run it."""
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed, so JupyterLab was not tried")
+    scratch, results = tmp_path_factory.mktemp("lab"), tmp_path_factory.mktemp("results")
+    root = ["--no-sandbox"] if os.name == "posix" and os.geteuid() == 0 else []
+    with serve(folder, scratch, results) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=root)
+        with browse(browser) as context:
+            yield lambda path: Sheet(context, address, path)
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def reports(folder, open_sheet):
+    """Faults of each notebook, by stem: all run, each as soon as its data are there."""
+    print()
+    needs = waits([folder / path.name for path in NOTEBOOKS])
+    return run_together(needs, open_sheet, PICTURES, at_once=AT_ONCE, limit=LIMIT)
+
+
+@pytest.mark.parametrize("stem", [path.stem for path in NOTEBOOKS])
+def test_runs_to_its_end(reports, stem):
+    assert reports[stem] == []
+    assert (PICTURES / f"{stem}.png").stat().st_size > 10_000
+
+
+@pytest.fixture
+def sheet_of(folder, open_sheet, request):
+    """A way to run a notebook of these code cells; returns its sheet, when it is done or `limit` seconds are over."""
+    sheets = []
+
+    def run(*sources, limit=LIMIT):
+        path = folder / f"broken_{len(list(folder.iterdir()))}.ipynb"
+        cells = [new_markdown_cell("# Broken"), *map(new_code_cell, sources)]
+        kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+        nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+        sheets.append(open_sheet(path))
+        while not sheets[-1].finished() and sheets[-1].seconds < limit:
+            time.sleep(0.2)
+        return sheets[-1].report(PICTURES / f"{request.node.name}.png")
+
+    yield run
+    for sheet in sheets:
+        sheet.close()
+
+
+def test_no_fault_is_found_where_there_is_none(sheet_of):
+    assert sheet_of("import sys; print('a warning', file=sys.stderr)", "1 + 1") == []
+
+
+def test_a_cell_that_raises_and_those_after_it_are_told(sheet_of):
+    raised, unrun = sheet_of("1 + 1", "1 / 0", "3")
+    assert raised == "cell 2 `1 / 0` ended in ZeroDivisionError: division by zero"
+    assert unrun == "cell 3 `3` was left unrun"
+
+
+def test_a_kernel_that_dies_is_told(sheet_of):
+    faults = sheet_of("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "2")
+    assert any("restart" in fault for fault in faults), faults
+    assert "cell 2 `2` was left unrun" in faults
+
+
+def test_a_cell_that_hangs_is_told(sheet_of):
+    faults = sheet_of("import time; time.sleep(3600)", "2", limit=15)
+    assert faults[0].startswith("still running after") and "cell 2 `2` was left unrun" in faults
+
+
+def test_a_widget_that_does_not_show_is_told(sheet_of):
+    view = (
+        "{'application/vnd.jupyter.widget-view+json': {'version_major': 2, 'version_minor': 0, 'model_id': 'gone'}}"
+    )
+    (fault,) = sheet_of(f"from IPython.display import display; display({view}, raw=True)")
+    assert fault.startswith(("Loading widget", "Error displaying widget"))
+
+
+def test_a_slider_moves_the_numbers(reports, folder, open_sheet):
+    """The higher the strike, the lower the price; the time is from the key to the new number on the screen."""
+    sheet = open_sheet(folder / "00_explore.ipynb")
+    page = sheet.page
+    while not sheet.finished() and sheet.seconds < LIMIT:
+        time.sleep(0.2)
+    handle = page.locator(".widget-slider", has_text="strike").locator(".noUi-handle")
+    price = ".jupyter-widgets tbody tr:nth-child(2) td"
+    prices, pictures, times = [], [], []
+    for _ in range(MOVES):
+        prices.append(float(page.locator(price).first.inner_text()))
+        pictures.append(page.locator(".widget-image").first.get_attribute("src"))
+        began = time.perf_counter()
+        handle.press("ArrowRight")
+        page.wait_for_function(f"document.querySelector('{price}').innerText != '{prices[-1]:.3g}'")
+        times.append(time.perf_counter() - began)
+    page.screenshot(path=PICTURES / "slider.png")
+    sheet.close()
+    print(f"\na move of a slider, from the key to the screen: {1e3 * sorted(times)[MOVES // 2]:.0f} ms")
+    assert prices == sorted(prices, reverse=True) and len(set(prices)) == MOVES
+    assert len(set(pictures)) == MOVES
+    assert sorted(times)[MOVES // 2] < 0.5
