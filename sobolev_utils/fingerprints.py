@@ -12,7 +12,7 @@ from pathlib import Path
 
 __all__ = ["CODE", "cells", "code_in_use", "notebook_digest", "sha256", "surroundings", "versions"]
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "matplotlib", "pandas", "papermill")
+PACKAGES = "jax jaxlib flax optax optimistix numpy scipy matplotlib pandas papermill onnx onnxruntime".split()
 
 
 def sha256(data: bytes) -> str:

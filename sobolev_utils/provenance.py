@@ -9,7 +9,8 @@ from sobolev_utils.fingerprints import CODE, notebook_digest, sha256, versions
 
 __all__ = ["write_provenance"]
 
-UNRECORDED = ("timings.csv", "iasa_cost.csv", "iasa_cost.png", "faults.csv")  # clock readings differ from run to run
+# Clock readings differ from run to run
+UNRECORDED = ("timings.csv", "iasa_cost.csv", "iasa_cost.png", "faults.csv", "faults.md")
 
 
 def write_provenance(
