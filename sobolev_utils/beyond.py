@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import redirect_stdout
 from functools import lru_cache, partial
+from itertools import combinations
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +53,8 @@ class Laboratory:
     def sample(self, n_paths: int, reference: LeastSquaresMonteCarlo, control: bool = False) -> Samples:
         """As many labels as `n_paths` paths give, half as many antithetic ones, in single precision.
 
-        A `control` is cross-fitted: one half's is a 2 x 128 trained on the other half, so that labels stay unbiased.
+        A `control` is cross-fitted: one half's is a 2 x 128 trained on the other half, which leaves labels unbiased;
+        of Sobol points, whose halves depend on each other, nearly so.
         """
         x, p = reference.paths(self.key(70), n_paths // 2 if reference.antithetic else n_paths)
         if not control:
@@ -145,11 +147,12 @@ def by_order(lab: Laboratory, loss: SumOfSquares) -> Surrogate:
     return fit(start, draw, loss, key=lab.key(75), **settings)[0]
 
 
-def on_labels(lab: Laboratory, points: str, antithetic: bool, control: bool) -> Surrogate:
-    """2 x 128 on labels drawn in another way, from as many paths and in as many steps."""
-    reference = dataclasses.replace(lab.problem.reference, points=points, antithetic=antithetic)
+def on_labels(lab: Laboratory, ways: Collection[str]) -> Surrogate:
+    """2 x 128 on labels drawn in some `ways`, from as many paths and in as many steps, those of a control besides."""
+    points = "sobol" if "sobol" in ways else "pseudo_random"
+    reference = dataclasses.replace(lab.problem.reference, points=points, antithetic="antithetic" in ways)
     n_paths = lab.problem.samples.y.size
-    return lab.train(2, lab.sample(n_paths, reference, control), n_paths)
+    return lab.train(2, lab.sample(n_paths, reference, "control" in ways), n_paths)
 
 
 EXPERIMENTS: dict[str, Callable[[Laboratory], Surrogate]] = {
@@ -158,12 +161,11 @@ EXPERIMENTS: dict[str, Callable[[Laboratory], Surrogate]] = {
     **{f"pathwise_{n}": partial(pathwise, n_paths=n) for n in PATHS},
     "first_order": partial(by_order, loss=sobolev()),
     "second_order": partial(by_order, loss=second_order()),
-    "labels_plain": partial(on_labels, points="pseudo_random", antithetic=False, control=False),
-    "labels_sobol": partial(on_labels, points="sobol", antithetic=False, control=False),
-    "labels_antithetic": partial(on_labels, points="pseudo_random", antithetic=True, control=False),
-    "labels_control": partial(on_labels, points="pseudo_random", antithetic=False, control=True),
-    "labels_sobol_control": partial(on_labels, points="sobol", antithetic=False, control=True),
-    "labels_all": partial(on_labels, points="sobol", antithetic=True, control=True),
+    **{
+        "_".join(["labels", *(ways or ["plain"])]): partial(on_labels, ways=ways)
+        for n in range(4)
+        for ways in combinations(("sobol", "antithetic", "control"), n)
+    },
 }
 
 

@@ -58,6 +58,12 @@ def hvp(f: Callable[[jax.Array], jax.Array], x: jax.Array, directions: jax.Array
 
 
 def with_hvp(samples: Samples, f: Callable[[jax.Array], jax.Array], directions: jax.Array) -> CurvedSamples:
-    """The samples with the Hessian-vector products of f along directions, (n_samples, k, n) or (k, n) for all."""
+    """The samples with the Hessian-vector products of f along directions, (n_samples, k, n) or (k, n) for all.
+
+    Raises ValueError for directions of another shape.
+    """
+    expected = (len(samples.x), *directions.shape[-2:-1], samples.x.shape[1])
+    if directions.shape not in (expected, expected[1:]) or 0 in expected:
+        raise ValueError(f"directions must have shape {expected} or {expected[1:]}, got {directions.shape}")
     directions = jnp.broadcast_to(directions, (len(samples.x), *directions.shape[-2:])).astype(samples.x.dtype)
     return CurvedSamples(*samples, directions, hvp(f, samples.x, directions))

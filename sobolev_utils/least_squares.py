@@ -62,6 +62,8 @@ def levenberg_marquardt(
     loss that is no `SumOfSquares` and for fewer residuals than parameters; FloatingPointError where they are not
     finite at the start, `Diverged` where their Jacobian is not: no further step is possible then.
     """
+    if iterations < 1:
+        raise ValueError(f"need at least one iteration, got {iterations}")
     if jnp.result_type(float) != jnp.float64:
         raise ValueError("Levenberg-Marquardt needs double precision: jax.config.update('jax_enable_x64', True)")
     if not isinstance(loss, SumOfSquares):

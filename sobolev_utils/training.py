@@ -26,6 +26,20 @@ def shuffled(samples: Samples) -> Draw:
 
     Raises ValueError where shapes do not fit each other or an entry is not finite.
     """
+    _check_shapes(samples)
+    for name, array in samples._asdict().items():
+        if array is not None and not np.isfinite(array).all():
+            raise ValueError(f"samples.{name} holds {np.sum(~np.isfinite(array))} entries that are not finite")
+
+    def draw(key: jax.Array) -> Samples:
+        order = jax.random.permutation(key, len(samples.x))
+        return jax.tree.map(lambda a: a[order], samples)
+
+    return draw
+
+
+def _check_shapes(samples: Samples) -> None:
+    """Raise ValueError where the arrays of samples do not fit each other: they would be broadcast."""
     if samples.x.ndim != 2:
         raise ValueError(f"samples.x must have shape (n_samples, n_inputs), got {samples.x.shape}")
     n, n_inputs = samples.x.shape
@@ -33,8 +47,10 @@ def shuffled(samples: Samples) -> Draw:
     outputs, directions, cotangents = (
         given[name].shape[1:] if name in given else () for name in ("y", "directions", "cotangents")
     )
+    if 0 in (*directions[:1], *cotangents[:1]):
+        raise ValueError("samples need at least one direction or cotangent each, got none")
     expected = {
-        # (n, 1) is a mistake, and would be broadcast
+        # (n, 1) is a mistake
         "y": (n, *outputs) if len(outputs) == 1 and outputs != (1,) else (n,),
         "directions": (n, *directions[:1], n_inputs),
         "hvp": (n, *directions[:1], n_inputs),
@@ -47,14 +63,6 @@ def shuffled(samples: Samples) -> Draw:
             raise ValueError(
                 f"samples.{name} must have shape {shape} to go with x {samples.x.shape}, got {array.shape}"
             )
-        if not np.isfinite(array).all():
-            raise ValueError(f"samples.{name} holds {np.sum(~np.isfinite(array))} entries that are not finite")
-
-    def draw(key: jax.Array) -> Samples:
-        order = jax.random.permutation(key, n)
-        return jax.tree.map(lambda a: a[order], samples)
-
-    return draw
 
 
 def _annealed(learning_rate: float, weight_decay: float, steps: int) -> tuple[optax.Schedule, optax.Schedule]:
@@ -114,7 +122,8 @@ def fit(
     "levenberg_marquardt", for the last digits of small networks: samples are drawn once, and each epoch is one
     iteration on all of them, without rates or batches (see `least_squares`).
 
-    Raises ValueError for counts or rates that make no sense and for an epoch that `batch` does not divide,
+    Raises ValueError for counts or rates that make no sense, samples whose shapes do not fit each other and an
+    epoch that `batch` does not divide,
     `Diverged`, with the last finite state, where the loss stops being finite.
     """
     if epochs < 1 or (batch is not None and batch < 1):
@@ -124,12 +133,14 @@ def fit(
     if optimiser == "levenberg_marquardt":
         if batch is not None or weight_decay:
             raise ValueError("Levenberg-Marquardt takes all samples at once and no decay: leave out both")
-        return levenberg_marquardt(model, draw(key), loss, iterations=epochs, name=name)
+        _check_shapes(samples := draw(key))
+        return levenberg_marquardt(model, samples, loss, iterations=epochs, name=name)
     if optimiser not in _OPTIMISERS:
         known = sorted([*_OPTIMISERS, "levenberg_marquardt"])
         raise ValueError(f"unknown optimiser {optimiser!r}, expected one of {known}")
     batch = batch or 512
-    size = jax.eval_shape(draw, key).x.shape[0]
+    _check_shapes(shapes := jax.eval_shape(draw, key))
+    size = len(shapes.x)
     if size % batch:
         raise ValueError(f"an epoch of {size} samples is not a whole number of batches of {batch}: choose another")
     steps = size // batch

@@ -56,7 +56,7 @@ def test_errors_are_zero_for_the_truth_and_in_the_units_of_the_quantities():
     np.testing.assert_allclose(lost, 1e-4 / np.var(BASKET.value(jnp.asarray(X, float))), rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["lm_40", "pathwise_2048", "second_order", "labels_all"])
+@pytest.mark.parametrize("name", ["lm_40", "pathwise_2048", "second_order", "labels_sobol_antithetic_control"])
 def test_an_experiment_leaves_a_small_network_or_one_for_labels(short, name):
     model = EXPERIMENTS[name](Laboratory(PROBLEM, 3))
     assert model.widths == {"lm_40": (3, 3), "pathwise_2048": (3, 3), "second_order": (8,) * 6}.get(name, (128, 128))

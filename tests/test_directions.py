@@ -99,3 +99,9 @@ def test_counts_below_one_are_refused(counts):
 def test_more_components_than_inputs_are_refused(k):
     with pytest.raises(ValueError, match=f"between 1 and 3, got {k}"):
         principal_directions(MODEL.delta(X), k)
+
+
+@pytest.mark.parametrize("shape", [(16, 1, 2), (5, 1, 3), (3,), (16, 0, 3)])
+def test_directions_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match=r"directions must have shape \(16, .*got"):
+        with_hvp(labelled_by(MODEL, X), MODEL, jnp.ones(shape))

@@ -101,5 +101,7 @@ def test_bad_problems_are_refused(monkeypatch):
     for setting in ({"batch": 8}, {"weight_decay": 0.1}):
         with pytest.raises(ValueError, match="takes all samples at once and no decay"):
             fit(MODEL, lambda key: SAMPLES, plain, key=KEY, epochs=5, optimiser="levenberg_marquardt", **setting)
+    with pytest.raises(ValueError, match="at least one iteration, got 0"):
+        levenberg_marquardt(MODEL, SAMPLES, plain, iterations=0)
     with jax.enable_x64(False), pytest.raises(ValueError, match="needs double precision"):
         levenberg_marquardt(random_surrogate(), SAMPLES, plain, iterations=5)

@@ -231,6 +231,13 @@ def test_divergence_hands_back_the_last_finite_state():
     assert_same(info.value.model, expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("optimiser", ["adam", "levenberg_marquardt"])
+def test_samples_that_would_be_broadcast_are_refused_from_any_source(optimiser):
+    wide = SAMPLES._replace(y=SAMPLES.y[:, None])
+    with pytest.raises(ValueError, match=r"samples.y must have shape \(32,\) to go with x .*, got \(32, 1\)"):
+        fit(random_surrogate(), lambda key: wide, plain, key=KEY, epochs=1, optimiser=optimiser)
+
+
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_divergence_at_the_first_step_of_a_chunk_or_after_the_last(epochs):
     """Each epoch is a chunk of one step. The loss is finite where its gradient, and so what it leads to, is not."""

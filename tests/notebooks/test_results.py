@@ -143,11 +143,15 @@ class TestBeyond:
             assert second.max() <= first.max() / factor
 
     def test_samples_drawn_better(self):
+        """Each way alone is better than none; none is better than Sobol points with a control."""
         for one in ("labels_sobol", "labels_antithetic", "labels_control"):
-            for plain, better, best in zip(
-                *map(self.errors, ("labels_plain", one, "labels_sobol_control")), strict=True
-            ):
-                assert best.mean() < better.mean() < plain.mean()
+            for plain, better in zip(self.errors("labels_plain"), self.errors(one), strict=True):
+                assert better.mean() < plain.mean()
+        ways = [name for name in self.TABLE.index.unique(0) if name.startswith("labels_")]
+        assert len(ways) == 8
+        for way in ways:
+            for best, other in zip(self.errors("labels_sobol_control"), self.errors(way), strict=True):
+                assert best.mean() <= other.mean()
 
 
 def test_the_readme_shows_the_table():
