@@ -249,7 +249,7 @@ def step_cost(table: pd.DataFrame) -> Figure:
         axis.set_xticks(values, values)
         axis.minorticks_off()
         axis.legend(fontsize=7)
-    axes[0].set_ylabel("milliseconds a step")
+    axes[0].set(ylabel="milliseconds a step", ylim=(None, 1e4))
     return figure
 
 
