@@ -25,17 +25,17 @@ from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
-from sobolev_utils.artifacts import CHECKOUT, ArtifactError, results_folder, write_bytes
+from sobolev_utils.artifacts import ArtifactError, results_folder, write_bytes
+from sobolev_utils.execution import WIDGET
 from sobolev_utils.formulas import as_svg
+from sobolev_utils.reproduce import NOTEBOOKS, NUMBERED
 
 __all__ = ["main", "write_gallery"]
 
-NOTEBOOKS = CHECKOUT / "notebooks"
 PAGES = Path(__file__).with_name("gallery_pages")
 TABLE_TAGS = "a b br caption code div em i p pre span strong sub sup table tbody td tfoot th thead tr".split()
 SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]  # richest first
 THEMES = {"light": "default", "dark": "github-dark"}
-INTERACTIVE = "application/vnd.jupyter.widget-view+json"
 
 
 class Prose(IPythonRenderer):
@@ -95,7 +95,7 @@ def write_gallery(results: Path, notebooks: Path = NOTEBOOKS) -> Path:
     the notebook with its own outputs; the index their figures and the table of R^2. What else was in the folder is
     removed. Raises FileNotFoundError where there is no notebook, ValueError where one is damaged.
     """
-    root, stems = Path(results) / "html", sorted(path.stem for path in notebooks.glob("[0-9][0-9]_*.ipynb"))
+    root, stems = Path(results) / "html", sorted(path.stem for path in notebooks.glob(NUMBERED))
     if not stems:
         raise FileNotFoundError(f"no notebook named like 01_name.ipynb in {notebooks}")
     prose = Prose(stems, notebooks, root)
@@ -176,7 +176,7 @@ def _converted(
 
 def _can_be_shown(data: Mapping[str, str] | None) -> bool:
     """Whether an output has no data, only text, or data in a form that a page can show without a kernel."""
-    return data is None or (INTERACTIVE not in data and not data.keys().isdisjoint(SHOWN))
+    return data is None or (WIDGET not in data and not data.keys().isdisjoint(SHOWN))
 
 
 def _rendered(markdown: str, prose: Prose) -> Markup:
