@@ -57,10 +57,11 @@ lab: $(STAMP) ## JupyterLab on the notebooks, for this machine alone and by a to
 html: $(STAMP) ## the notebooks as they ran, as pages to read: results/html/index.html
 	@$(PY) -m sobolev_utils.gallery
 
-bench: $(STAMP) ## time and memory, into results/tables/: timings, iasa_cost, step_cost and vjp_accuracy.csv
+bench: $(STAMP) ## time, memory and how far it repeats, into results/tables/: timings, repeatability.csv and others
 	@$(PY) tests/benchmarks/run.py
 	@$(PY) tests/benchmarks/growth.py
 	@$(PY) tests/benchmarks/steps.py
+	@$(PY) tests/benchmarks/repeat.py
 
 ##@ Keep it
 lint: $(STAMP) ## style of the package, the tests and the notebooks

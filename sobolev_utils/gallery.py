@@ -21,20 +21,21 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
-from sobolev_utils.artifacts import CHECKOUT, ArtifactError, results_folder, write_bytes
+from sobolev_utils.artifacts import ArtifactError, results_folder, write_bytes
+from sobolev_utils.execution import WIDGET
 from sobolev_utils.formulas import as_svg
+from sobolev_utils.reproduce import NOTEBOOKS, NUMBERED
 
 __all__ = ["main", "write_gallery"]
 
-NOTEBOOKS = CHECKOUT / "notebooks"
 PAGES = Path(__file__).with_name("gallery_pages")
 TABLE_TAGS = "a b br caption code div em i p pre span strong sub sup table tbody td tfoot th thead tr".split()
 SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]  # richest first
 THEMES = {"light": "default", "dark": "github-dark"}
-INTERACTIVE = "application/vnd.jupyter.widget-view+json"
 
 
 class Prose(IPythonRenderer):
@@ -90,11 +91,11 @@ def clean_html(html: str) -> str:
 def write_gallery(results: Path, notebooks: Path = NOTEBOOKS) -> Path:
     """Write `<results>/html`, an index and a page for each of `notebooks`; return the index. Same input, same bytes.
 
-    A page shows the copy executed in `<results>/notebooks`, or else the committed notebook with its outputs; the
-    index their figures and the table of R^2. What else was in the folder is removed. Raises FileNotFoundError where
-    there is no notebook, ValueError where one is damaged.
+    A page shows the copy executed in `<results>/notebooks`, or, where there is none or the notebook was edited since,
+    the notebook with its own outputs; the index their figures and the table of R^2. What else was in the folder is
+    removed. Raises FileNotFoundError where there is no notebook, ValueError where one is damaged.
     """
-    root, stems = Path(results) / "html", sorted(path.stem for path in notebooks.glob("[0-9][0-9]_*.ipynb"))
+    root, stems = Path(results) / "html", sorted(path.stem for path in notebooks.glob(NUMBERED))
     if not stems:
         raise FileNotFoundError(f"no notebook named like 01_name.ipynb in {notebooks}")
     prose = Prose(stems, notebooks, root)
@@ -102,9 +103,11 @@ def write_gallery(results: Path, notebooks: Path = NOTEBOOKS) -> Path:
     files = {f"figures/{path.name}": path.read_bytes() for path in figures.values()}
     entries = []
     for stem in stems:
-        executed = Path(results) / "notebooks" / f"{stem}.ipynb"
-        source = executed if executed.is_file() else notebooks / executed.name
-        entry, images = _read(source, prose, figures)
+        notebook, copy = notebooks / f"{stem}.ipynb", Path(results) / "notebooks" / f"{stem}.ipynb"
+        shown = _read(notebook)
+        if copy.is_file() and _story(executed := _read(copy)) == _story(shown):
+            shown = executed
+        entry, images = _converted(shown, stem, prose, figures)
         entries.append(entry)
         files |= images
     template = Environment(loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined).get_template
@@ -127,12 +130,23 @@ def write_gallery(results: Path, notebooks: Path = NOTEBOOKS) -> Path:
     return root / "index.html"
 
 
-def _read(source: Path, prose: Prose, figures: Collection[str]) -> tuple[dict[str, object], dict[str, bytes]]:
-    """What the templates show of a notebook, and its images by their path in the gallery."""
+def _read(path: Path) -> NotebookNode:
     try:
-        notebook, stem = nbformat.read(source, as_version=4), source.stem
+        return nbformat.read(path, as_version=4)
     except (ValueError, nbformat.ValidationError) as error:
-        raise ValueError(f"{source} is not a notebook: run it again, or remove it") from error
+        raise ValueError(f"{path} is not a notebook: run it again, or remove it") from error
+
+
+def _story(notebook: NotebookNode) -> list[tuple[str, str]]:
+    """Kind and source of each cell, but for the parameters that papermill put in."""
+    written = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    return [(cell.cell_type, cell.source) for cell in written]
+
+
+def _converted(
+    notebook: NotebookNode, stem: str, prose: Prose, figures: Collection[str]
+) -> tuple[dict[str, object], dict[str, bytes]]:
+    """What the templates show of a notebook, and its images by their path in the gallery."""
     notebook.metadata.pop("widgets", None)
     saved = []
     for cell in notebook.cells:
@@ -162,7 +176,7 @@ def _read(source: Path, prose: Prose, figures: Collection[str]) -> tuple[dict[st
 
 def _can_be_shown(data: Mapping[str, str] | None) -> bool:
     """Whether an output has no data, only text, or data in a form that a page can show without a kernel."""
-    return data is None or (INTERACTIVE not in data and not data.keys().isdisjoint(SHOWN))
+    return data is None or (WIDGET not in data and not data.keys().isdisjoint(SHOWN))
 
 
 def _rendered(markdown: str, prose: Prose) -> Markup:

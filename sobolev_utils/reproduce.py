@@ -30,6 +30,7 @@ from sobolev_utils.schedule import declared, run_together, waits
 __all__ = ["main", "run_notebooks", "run_seeds"]
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+NUMBERED = "[0-9][0-9]_*.ipynb"  # the notebooks in it
 FIRST_SEED = 42
 
 
@@ -120,7 +121,7 @@ def main(arguments: Sequence[str] | None = None, *, notebooks: Path = NOTEBOOKS)
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     try:
         results = results_folder(options.results)
-        every = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
+        every = sorted(notebooks.glob(NUMBERED))
         stems = [path.stem for path in every]
         if not every:
             raise ReproductionError(f"no notebook named like 01_name.ipynb in {notebooks}")

@@ -135,10 +135,23 @@ def one_page(tmp_path):
     return make
 
 
+def printing(text, source="print(x)"):
+    return new_code_cell(source, outputs=[new_output("stream", text=text)])
+
+
 def test_a_page_shows_what_ran_here_rather_than_what_was_committed(one_page):
-    assert "committed" in one_page(new_markdown_cell("committed")).path.read_text()
-    text = one_page(new_markdown_cell("committed"), executed=[new_markdown_cell("as run")]).path.read_text()
-    assert "as run" in text and "committed" not in text
+    assert "as committed" in one_page(printing("as committed")).path.read_text()
+    injected = new_code_cell("x = 7", metadata={"tags": ["injected-parameters"]})
+    text = one_page(printing("as committed"), executed=[injected, printing("as run")]).path.read_text()
+    assert "as run" in text and "as committed" not in text
+
+
+@pytest.mark.parametrize(
+    "older", [[printing("as run", "print(y)")], [], [new_markdown_cell("So"), printing("as run")]]
+)
+def test_a_page_shows_an_edited_notebook_rather_than_an_older_run(one_page, older):
+    text = one_page(printing("as committed"), executed=older).path.read_text()
+    assert "as committed" in text and "as run" not in text
 
 
 EVIL = '<script>alert("x")</script><img src="https://a.example/x.png" onerror="x()"><style>b{}</style>'

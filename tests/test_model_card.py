@@ -10,6 +10,8 @@ import onnxruntime
 import pytest
 from oracles import random_basket, random_surrogate, uniform_points
 
+from sobolev_utils import model_card
+from sobolev_utils.export import to_onnx
 from sobolev_utils.model_card import EXAMPLE, TAKEN, save_models
 from sobolev_utils.payoffs import smooth_call
 from sobolev_utils.problem import BUDGETS, Problem, Truth
@@ -30,9 +32,13 @@ def stages():
 
 
 @pytest.fixture(scope="module")
-def saved(stages, tmp_path_factory):
+def problem():
     reference = LeastSquaresMonteCarlo(BASKET, partial(smooth_call, width=0.01))
-    problem = Problem(reference, reference.sample(jax.random.key(0), 2048), TEST, {})
+    return Problem(reference, reference.sample(jax.random.key(0), 2048), TEST, {})
+
+
+@pytest.fixture(scope="module")
+def saved(stages, problem, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     paths = save_models(folder, problem, stages, seed=7)
     card = (folder / "models" / "README.md").read_text()
@@ -62,9 +68,14 @@ def test_each_file_is_the_surrogate_of_its_name(saved, stages):
         assert json.loads(about["strike"]) == 0.9
 
 
+def rows_of(card):
+    """The numbers of each network in the table of errors."""
+    rows = [line.split("|")[1:-1] for line in card.splitlines() if line.startswith("| ") and "_" in line]
+    return {name.strip(): [float(cell) for cell in cells] for name, *cells in rows if "`" not in name}
+
+
 def test_the_card_has_a_row_of_errors_for_each_network(saved, stages):
-    rows = [line.split("|")[1:-1] for line in saved[1].splitlines() if line.startswith("| ") and "_" in line]
-    rows = {name.strip(): [float(cell) for cell in cells] for name, *cells in rows if "`" not in name}
+    rows = rows_of(saved[1])
     assert list(rows) == [f"{stage}_{budget}" for stage, budget in TAKEN]
     for stage, budget in TAKEN:
         parameters, *cells = rows[f"{stage}_{budget}"]
@@ -76,6 +87,26 @@ def test_the_card_has_a_row_of_errors_for_each_network(saved, stages):
         np.testing.assert_allclose(errors, spread * np.sqrt(1 - trained.r2), rtol=0.005)
         price = trained.model(X)
         np.testing.assert_allclose([largest, lowest], [abs(price - TEST.value).max(), price.min()], rtol=0.005)
+
+
+def test_the_errors_are_those_of_the_worse_file(stages, problem, tmp_path, monkeypatch):
+    """Tried with files in float32 that hold another network than those in float64."""
+    wrong = random_surrogate(seed=99)
+    monkeypatch.setattr(
+        model_card, "to_onnx", lambda model, dtype, told: to_onnx(wrong if dtype == "float32" else model, dtype, told)
+    )
+    save_models(tmp_path, problem, stages, seed=7)
+    worse = set()
+    for name, row in rows_of((tmp_path / "models" / "README.md").read_text()).items():
+        for number, truth in enumerate(TEST[1:]):
+            errors = {}
+            for dtype in ("float32", "float64"):
+                session = onnxruntime.InferenceSession(tmp_path / "models" / f"{name}_{dtype}.onnx")
+                output = session.run(None, {"spots": np.asarray(X, dtype)})[number]
+                errors[dtype] = np.sqrt(np.square(output - truth).mean())
+            np.testing.assert_allclose(row[4 + number], max(errors.values()), rtol=0.005)
+            worse.add(max(errors, key=errors.get))
+    assert worse == {"float32", "float64"}
 
 
 def test_the_card_tells_the_contract_and_shows_the_example(saved):

@@ -14,10 +14,11 @@ from browser import Sheet, browse, run_together, serve
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from playwright.sync_api import sync_playwright
 
+from sobolev_utils.reproduce import NOTEBOOKS, NUMBERED
 from sobolev_utils.schedule import waits
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+PATHS = sorted(NOTEBOOKS.glob(NUMBERED))
 PICTURES = ROOT / "build" / "lab"
 AT_ONCE = min(2, os.cpu_count() or 1)
 LIMIT = 600  # seconds for a notebook: against one that hangs, not one on a busy machine
@@ -29,7 +30,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 def folder(tmp_path_factory):
     """Copies of the notebooks as if they had never run."""
     folder = tmp_path_factory.mktemp("notebooks")
-    for path in NOTEBOOKS:
+    for path in PATHS:
         notebook = nbformat.read(path, as_version=4)
         for cell in notebook.cells:
             if cell.cell_type == "code":
@@ -57,11 +58,11 @@ def open_sheet(folder, tmp_path_factory):
 def reports(folder, open_sheet):
     """Faults of each notebook, by stem: all run, each as soon as its data are there."""
     print()
-    needs = waits([folder / path.name for path in NOTEBOOKS])
+    needs = waits([folder / path.name for path in PATHS])
     return run_together(needs, open_sheet, PICTURES, at_once=AT_ONCE, limit=LIMIT)
 
 
-@pytest.mark.parametrize("stem", [path.stem for path in NOTEBOOKS])
+@pytest.mark.parametrize("stem", [path.stem for path in PATHS])
 def test_runs_to_its_end(reports, stem):
     assert reports[stem] == []
     assert (PICTURES / f"{stem}.png").stat().st_size > 10_000

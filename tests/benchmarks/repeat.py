@@ -1,0 +1,69 @@
+"""How far a reproduction repeats: results/tables/repeatability.csv, by `make bench`.
+
+python tests/benchmarks/repeat.py [STEM ...]
+
+Runs the notebooks (default: all) into folders of their own: on all cores, on all cores again, and on one. The second
+and the third are compared with the first. result: of files, how many are the same to the byte; of 1 - R^2, the least
+and the largest ratio to the first run's, over both budgets and over values, deltas and gammas. Linux alone
+lets a process choose its cores.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sobolev_utils.artifacts import results_folder, save_table
+from sobolev_utils.problem import BUDGETS
+from sobolev_utils.stages import STAGES, load_stage
+
+CORES = sorted(os.sched_getaffinity(0))
+FIRST, *OTHERS = RUNS = {"once": CORES, f"again on {len(CORES)} cores": CORES, "on 1 core": CORES[:1]}
+
+
+def reproduce(stems, results, cores):
+    command = [sys.executable, "-m", "sobolev_utils.reproduce", *stems, "--results", results]
+    subprocess.run(command, check=True, preexec_fn=lambda: os.sched_setaffinity(0, cores))
+
+
+def written(results):
+    """The bytes of each file, by its path in a group: an artefact alone, else figures, models or tables."""
+    groups = {}
+    for folder in ("data", "figures", "models", "tables"):
+        for path in sorted((results / folder).glob("[!.]*")):
+            group = f"data/{path.name}" if folder == "data" else folder
+            groups.setdefault(group, {})[path.name] = path.read_bytes()
+    return groups
+
+
+def missed(results):
+    """1 - R^2 of each stage that ran: (budgets, quantities)."""
+    ran = [stage for stage in STAGES if (results / "data" / f"{stage}.npz").is_file()]
+    return {stage: 1 - np.array([load_stage(results, stage)[0][budget].r2 for budget in BUDGETS]) for stage in ran}
+
+
+def compare(first, other):
+    """What was compared, and the result."""
+    files, others = written(first), written(other)
+    for group in sorted(files.keys() | others.keys()):
+        ours, theirs = files.get(group, {}), others.get(group, {})
+        names = ours.keys() | theirs.keys()
+        yield group, f"{sum(ours.get(name) == theirs.get(name) for name in names)} of {len(names)} the same"
+    errors = missed(first)
+    for stage, again in missed(other).items():
+        ratios = again / errors[stage]
+        yield f"1 - R^2, {stage}", f"{ratios.min():.6g} to {ratios.max():.6g}"
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as scratch:
+        for run, cores in RUNS.items():
+            reproduce(sys.argv[1:], Path(scratch) / run, cores)
+        rows = [(*row, run) for run in OTHERS for row in compare(Path(scratch) / FIRST, Path(scratch) / run)]
+    table = pd.DataFrame(rows, columns=["what", "result", "compared"])[["what", "compared", "result"]]
+    print(table.to_string(index=False))
+    print(*save_table(results_folder(), "repeatability", table, formats=("csv",)))
