@@ -11,7 +11,7 @@ from sobolev_utils.artifacts import fingerprint
 from sobolev_utils.files import write_bytes
 from sobolev_utils.fingerprints import CODE, notebook_digest, sha256, surroundings
 
-__all__ = ["BusyError", "alone", "asked", "reason_to_run", "write_record"]
+__all__ = ["BusyError", "alone", "asked", "reason_to_run", "within", "write_record"]
 
 
 class BusyError(RuntimeError):
@@ -60,27 +60,29 @@ def reason_to_run(path: Path, results: Path, asked: Mapping[str, Mapping[str, ob
     return ""
 
 
-def write_record(
-    path: Path,
-    results: Path,
-    asked: Mapping[str, Mapping[str, object]],
-    notes: Mapping[str, Mapping[str, str | None]],
-) -> dict[str, str | None]:
-    """Keep what was `asked`, what the kernel noted as `files.note` does, and the executed copy's checksum.
+def within(results: Path, notes: Mapping[str, Mapping[str, str | None]]) -> dict[str, dict[str, str | None]]:
+    """What a kernel noted as `files.note` does, files by their path from `results`; its own are not among its reads.
 
-    Files go by their path from `results`. Without notes any change of the package will be a reason to run. Returns
-    what was read but not written by the notebook itself.
+    Without notes all code counts as used.
     """
     reads, writes = (
         {os.path.relpath(file, results): digest for file, digest in notes.get(kind, {}).items()}
         for kind in ("reads", "writes")
     )
-    copy = f"notebooks/{path.name}"
     reads = {file: digest for file, digest in reads.items() if file not in writes}
-    record = {**asked, "code": notes.get("code", CODE), "reads": reads}
-    record["writes"] = {**writes, copy: _digest(results / copy)}
+    return {"code": dict(notes.get("code", CODE)), "reads": reads, "writes": writes}
+
+
+def write_record(
+    path: Path,
+    results: Path,
+    asked: Mapping[str, Mapping[str, object]],
+    notes: Mapping[str, Mapping[str, str | None]],
+) -> None:
+    """Keep what was `asked`, what was noted `within` the results, and the executed copy's checksum."""
+    copy = f"notebooks/{path.name}"
+    record = {**asked, **notes, "writes": {**notes["writes"], copy: _digest(results / copy)}}
     write_bytes(_record(results, path), json.dumps(record, indent=1, sort_keys=True).encode())
-    return reads
 
 
 @contextmanager

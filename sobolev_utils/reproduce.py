@@ -24,8 +24,8 @@ from sobolev_utils.execution import (
 )
 from sobolev_utils.files import remove_dead_parts
 from sobolev_utils.provenance import write_provenance
-from sobolev_utils.records import BusyError, alone, asked, reason_to_run, write_record
-from sobolev_utils.schedule import declared, run_together, waits
+from sobolev_utils.records import BusyError, alone, asked, reason_to_run, within, write_record
+from sobolev_utils.schedule import run_together, undeclared, waits
 
 __all__ = ["main", "run_notebooks", "run_seeds"]
 
@@ -71,10 +71,12 @@ def run_notebooks(
             print(f"{path.stem:<32}skipped, nothing changed", flush=True)
             return
         print(f"{path.stem:<32}runs: {why}", flush=True)
-        notes = run_notebook(path, results, given[path], begin=begin, hold=hold, timeout=timeout)
-        read = write_record(path, results, expected, notes)
-        if undeclared := [name for name in read if not name.startswith("..") and name not in declared(path, "Reads")]:
-            raise ReproductionError(f"{path.stem} read {', '.join(undeclared)}, which its head does not name")
+        noted = run_notebook(path, results, given[path], begin=begin, hold=hold, timeout=timeout)
+        notes = within(results, noted)
+        for part in ("Reads", "Writes"):
+            if extra := undeclared(path, part, notes[part.lower()]):
+                raise ReproductionError(f"{path.stem}: **{part}** in its head does not name {', '.join(extra)}")
+        write_record(path, results, expected, notes)
 
     with alone(results):
         for folder in {results, *(path.parent for path in paths)}:

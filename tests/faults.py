@@ -25,6 +25,7 @@ from stubs import is_running, write_notebook
 
 from sobolev_utils.artifacts import MADE_BY, ArtifactError, load, results_folder, save, save_table
 
+FILES = 8  # that a stand-in writes beside its artefact
 SECONDS = 30  # that a reproduction may take to end by itself after an accident
 KERNEL = """import os
 from sobolev_utils import artifacts
@@ -33,7 +34,7 @@ folder = artifacts.results_folder()"""
 WRITES = """version = {version}
 for name in {reads}:
     assert artifacts.load(folder, name)[0]["x"][0] == version
-for i in range(8):
+for i in range({files}):
     path = artifacts.write_bytes(folder / "tables" / f"{name}_{{i}}.csv", b"%09d\\n" % version * 100_000)
 saved = artifacts.save(folder, {name!r}, {{"x": np.full(200_000, version)}}, parameters={{}})"""
 DRIVER = """import signal, sys
@@ -71,10 +72,12 @@ class World:
         self.version += 1
         for number, (name, stem) in enumerate(list(MADE_BY.items())[:2]):
             before = list(MADE_BY)[:number]
-            writes = WRITES.format(version=self.version, reads=before, name=name)
+            writes = WRITES.format(version=self.version, reads=before, name=name, files=FILES)
             sources = [KERNEL, *([accident] if accident and number == 1 else []), writes]
             reads = ", ".join(f"`data/{other}.npz`" for other in before) or "nothing"
-            write_notebook(self.notebooks, stem, *sources, parameters="", reads=reads, writes=f"`data/{name}.npz`")
+            files = [f"data/{name}.npz", *(f"tables/{name}_{i}.csv" for i in range(FILES))]
+            made = ", ".join(f"`{file}`" for file in files)
+            write_notebook(self.notebooks, stem, *sources, parameters="", reads=reads, writes=made)
 
     def start(self, *arguments: str) -> subprocess.Popen:
         asked = [*arguments, "--results", str(self.results)]

@@ -357,6 +357,12 @@ class TestThePaper:
         for name, stem in artifacts.MADE_BY.items():
             assert f"data/{name}.npz" in schedule.declared(reproduce.NOTEBOOKS / f"{stem}.ipynb", "Writes")
 
+    def test_their_heads_name_the_tables_that_they_write(self):
+        for path in reproduce.NOTEBOOKS.glob("*.ipynb"):
+            written = [f"tables/{name}.csv" for name in saved_tables(path.stem)]
+            assert schedule.undeclared(path, "Writes", written) == []
+        assert set(saved_tables("06_results")) == {"r2", "r2_table", "r2_spread"}
+
     def test_they_wait_for_all_that_they_load(self, makers):
         for stem, done in makers.items():
             assert {artifacts.MADE_BY[name] for name in loaded(stem)} <= {*done, stem}
@@ -378,11 +384,22 @@ class TestThePaper:
         assert ended == makers.keys()
 
 
+def nodes(stem):
+    """The syntax tree of a notebook's code, node by node."""
+    cells = nbformat.read(reproduce.NOTEBOOKS / f"{stem}.ipynb", as_version=4).cells
+    return ast.walk(ast.parse("\n".join(cell.source for cell in cells if cell.cell_type == "code")))
+
+
+def saved_tables(stem):
+    for node in nodes(stem):
+        match node:
+            case ast.Call(ast.Attribute(attr="save_table"), [_, ast.Constant(name), *_]):
+                yield name
+
+
 def loaded(stem):
     """The artefacts that the code of a notebook loads; all where it loads them by anything but their name."""
-    cells = nbformat.read(reproduce.NOTEBOOKS / f"{stem}.ipynb", as_version=4).cells
-    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-    for node in ast.walk(ast.parse(code)):
+    for node in nodes(stem):
         match node:
             case ast.Call(ast.Name("load_problem")):
                 yield "problem"
