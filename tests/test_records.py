@@ -150,6 +150,24 @@ def test_the_second_of_two_at_once_says_so_and_stops(tmp_path, results, capfd):
     assert main(["--results", str(results)], notebooks=tmp_path) == 0
 
 
+@pytest.mark.parametrize("step", ["run_seeds", "run_notebooks", "keep_outputs", "write_provenance"])
+def test_no_other_comes_between_the_steps(tmp_path, results, monkeypatch, step):
+    write_notebook(tmp_path, "01_a", "1")
+    busy = []
+
+    def meet(*_, **__):
+        with pytest.raises(records.BusyError), records.alone(results):
+            pass
+        busy.append(step)
+
+    monkeypatch.setattr(reproduce, "run_notebook", lambda *_, **__: {})
+    monkeypatch.setattr(reproduce, "keep_outputs", lambda *_: None)
+    monkeypatch.setattr(reproduce, step, meet)
+    how = ["--seeds", "2"] if step == "run_seeds" else ["--keep-outputs"]
+    assert main([*how, "--results", str(results)], notebooks=tmp_path) == 0
+    assert busy == [step]
+
+
 MAKES = """from sobolev_utils import artifacts
 import numpy as np
 folder = artifacts.results_folder()

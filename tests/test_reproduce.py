@@ -232,7 +232,7 @@ class TestSeeds:
         assert list(table.columns) == ["budget", "stage", "quantity", "seed", "r2"]
         assert len(table) == 2 * 24
         assert (table.r2 == table.seed / 100).all()
-        files = {path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file()}
+        files = {path.relative_to(results).as_posix() for path in results.rglob("[!.]*") if path.is_file()}
         assert files == {"tables/r2_seeds.csv", "provenance.json"}
 
     def test_writes_no_table_when_one_seed_fails(self, makers, results, monkeypatch, capfd):
