@@ -21,7 +21,7 @@ CELL_TIMEOUT = 900  # seconds: twenty times what the slowest cell takes on two c
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SAFE = "every file is whole, old or new, and the next run goes on from here"
 
-__all__ = ["CELL_TIMEOUT", "SAFE", "ReproductionError", "keep_outputs", "read_parameters", "run_notebook"]
+__all__ = ["CELL_TIMEOUT", "SAFE", "ReproductionError", "keep_outputs", "read_parameters", "run_notebook", "tell"]
 
 
 class ReproductionError(RuntimeError):
@@ -127,9 +127,13 @@ def run_notebook(
             raise ReproductionError(f"{path.stem}, {' '.join(fault.split())}; {SAFE}{seen}")
         failed.unlink(missing_ok=True)
         noted = json.loads(notes.read_text()) if notes.exists() else {}
-    line = f"{path.stem:<32}{'.' * len(started)} {time.monotonic() - start - waited:.1f} s\n"
-    print(line, end="", flush=True)  # in one piece, also among threads
+    tell(path.stem, f"{'.' * len(started)} {time.monotonic() - start - waited:.1f} s")
     return noted
+
+
+def tell(stem: str, what: str) -> None:
+    """Print a line on a notebook, in one piece also among threads."""
+    print(f"{stem:<32}{what}\n", end="", flush=True)
 
 
 def _close_event_loop() -> None:

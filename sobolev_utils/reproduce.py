@@ -21,6 +21,7 @@ from sobolev_utils.execution import (
     keep_outputs,
     read_parameters,
     run_notebook,
+    tell,
 )
 from sobolev_utils.files import remove_dead_parts
 from sobolev_utils.provenance import write_provenance
@@ -76,9 +77,9 @@ def run_notebooks(
             hold()
             why = reason_to_run(path, results, expected)
         if not why:
-            print(f"{path.stem:<32}skipped, nothing changed", flush=True)
+            tell(path.stem, "skipped, nothing changed")
             return
-        print(f"{path.stem:<32}runs: {why}", flush=True)
+        tell(path.stem, f"runs: {why}")
         noted = run_notebook(path, results, given, begin=begin, hold=hold, timeout=timeout)
         notes = within(results, noted)
         for part in ("Reads", "Writes"):
