@@ -150,10 +150,13 @@ def _close_event_loop() -> None:
 def keep_outputs(path: Path, copy: Path) -> None:
     """Put the outputs and counts of the executed `copy` into the notebook at `path`, and nothing else.
 
-    Of a widget, which died with its kernel, what stands in for it.
+    Of a widget, which died with its kernel, what stands in for it. Raises `ReproductionError`, and changes nothing,
+    where the cells are no longer those that were executed.
     """
     import nbformat
 
+    if [cell[:2] for cell in cells(path)] != [cell[:2] for cell in cells(copy)]:
+        raise ReproductionError(f"{path.stem} was edited while it ran, and keeps its outputs: run it again; {SAFE}")
     notebook = nbformat.read(path, as_version=4)
     for cell, executed in zip(notebook.cells, nbformat.read(copy, as_version=4).cells, strict=True):
         if cell.cell_type == "code":

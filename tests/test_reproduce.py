@@ -450,6 +450,23 @@ class TestKeepOutputs:
             cell.outputs, cell.execution_count = [], None
         assert after == before
 
+    @pytest.mark.parametrize("edit", [lambda cells: cells[-1].update(source="2"), lambda cells: cells.pop()])
+    def test_refuses_a_notebook_edited_while_it_ran(self, notebooks, results, capfd, monkeypatch, edit):
+        path = write_notebook(notebooks, "01_a", "1")
+
+        def run(path, results, given, **_):
+            copy = write_notebook(results / "notebooks", path.stem, "1")
+            notebook = nbformat.read(copy, as_version=4)
+            edit(notebook.cells)
+            nbformat.write(notebook, path)
+            return {}
+
+        monkeypatch.setattr(reproduce, "run_notebook", run)
+        assert main(["--keep-outputs", "--results", str(results)], notebooks=notebooks) == 1
+        told = f"01_a was edited while it ran, and keeps its outputs: run it again; {SAFE}"
+        assert capfd.readouterr().err == f"reproduce: {told}\n"
+        assert not any(cell.get("outputs") for cell in nbformat.read(path, as_version=4).cells)
+
     @pytest.mark.parametrize("more", [["--seeds", "2"], ["-p", "seed", "7"]])
     def test_is_for_the_default_parameters(self, more, capfd):
         with pytest.raises(SystemExit):
