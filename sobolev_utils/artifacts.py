@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sobolev_utils.files import NOTES, note, write_bytes
-from sobolev_utils.fingerprints import CODE, code_in_use, notebook_digest, sha256, surroundings
+from sobolev_utils.fingerprints import CODE, code_in_use, notebook_digest, sha256, versions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,7 +83,7 @@ def save(results: Path, name: str, arrays: Mapping[str, np.ndarray], *, paramete
         "fingerprint": sha256(json.dumps(content, sort_keys=True).encode()),
         "made_from": _loaded(results, name),
         "made_by": _code(notebook, code_in_use()),
-        "versions": surroundings(),
+        "versions": versions(),
     }
     # Not numpy.savez: it takes no array named `file`, and leaves the members' dates to a default.
     buffer = io.BytesIO()
@@ -147,15 +147,21 @@ def _read(results: Path, name: str) -> tuple[dict[str, object], dict[str, np.nda
 
 
 def _check_up_to_date(results: Path, name: str, header: Mapping[str, Mapping[str, str]]) -> None:
-    """Raise `ArtifactError` where what made an artefact has changed since; what is no longer there cannot tell.
+    """Raise `ArtifactError` where what made an artefact has changed since.
+
+    An artefact or a notebook that is no longer there cannot tell; a module or a package that is not, has changed.
 
     What it was made from comes first, so that the error names the first notebook to run again.
     """
     held = {other: _read(results, other)[0] for other in header["made_from"] if _path(results, other).is_file()}
     for other, upstream in held.items():
         _check_up_to_date(results, other, upstream)
-    now = _code(_notebook(name), CODE)
-    others = [file for file, digest in header["made_by"].items() if now.get(file, digest) != digest]
+    now = _code(_notebook(name), CODE) | versions()
+    others = [
+        what
+        for what, was in (header["made_by"] | header["versions"]).items()
+        if now.get(what, was if what.startswith("notebooks/") else None) != was
+    ]
     others += [
         f"{other}.npz" for other, upstream in held.items() if upstream["fingerprint"] != header["made_from"][other]
     ]

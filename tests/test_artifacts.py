@@ -189,8 +189,22 @@ class TestUpToDate:
         monkeypatch.setitem(artifacts.CODE, "sobolev_utils/figures.py", "another")
         monkeypatch.setitem(artifacts.CODE, "sobolev_utils/added.py", "another")
         assert load(chain, "problem")
-        monkeypatch.setitem(artifacts.CODE, "sobolev_utils/network.py", "another")
-        with pytest.raises(ArtifactError, match=r"problem.npz is .* another sobolev_utils/network.py"):
+        monkeypatch.setitem(artifacts.CODE, "sobolev_utils/files.py", "another")
+        with pytest.raises(ArtifactError, match=r"problem.npz is .* another sobolev_utils/files.py"):
+            load(chain, "pruned")
+
+    def test_code_that_is_removed_or_renamed_outdates_what_it_made(self, chain, monkeypatch):
+        monkeypatch.delitem(artifacts.CODE, "sobolev_utils/figures.py")
+        assert load(chain, "problem")
+        monkeypatch.delitem(artifacts.CODE, "sobolev_utils/files.py")
+        with pytest.raises(ArtifactError, match=r"problem.npz is .* another sobolev_utils/files.py"):
+            load(chain, "pruned")
+
+    @pytest.mark.parametrize("now", [{"jax": "0"}, {}])
+    def test_another_version_outdates_what_it_made_and_none_too(self, chain, monkeypatch, now):
+        others = {name: version for name, version in artifacts.versions().items() if name != "jax"}
+        monkeypatch.setattr(artifacts, "versions", lambda: others | {"added": "1"} | now)
+        with pytest.raises(ArtifactError, match=r"problem.npz is outdated, made with another jax: run .*01"):
             load(chain, "pruned")
 
     def test_another_cell_of_the_notebook_outdates_what_it_made_but_prose_does_not(self, chain, monkeypatch):
