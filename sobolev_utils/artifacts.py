@@ -82,7 +82,7 @@ def save(results: Path, name: str, arrays: Mapping[str, np.ndarray], *, paramete
         "parameters": content["parameters"],
         "fingerprint": sha256(json.dumps(content, sort_keys=True).encode()),
         "made_from": _loaded(results, name),
-        "made_by": _code(notebook, code_in_use()),
+        "made_by": _computing(code_in_use()) | CELLS[notebook],
         "versions": versions(),
     }
     # Not numpy.savez: it takes no array named `file`, and leaves the members' dates to a default.
@@ -156,7 +156,7 @@ def _check_up_to_date(results: Path, name: str, header: Mapping[str, Mapping[str
     held = {other: _read(results, other)[0] for other in header["made_from"] if _path(results, other).is_file()}
     for other, upstream in held.items():
         _check_up_to_date(results, other, upstream)
-    now = _code(_notebook(name), CODE) | versions()
+    now = _computing(CODE) | _cells(_notebook(name)) | versions()
     others = [
         what
         for what, was in (header["made_by"] | header["versions"]).items()
@@ -166,7 +166,7 @@ def _check_up_to_date(results: Path, name: str, header: Mapping[str, Mapping[str
         f"{other}.npz" for other, upstream in held.items() if upstream["fingerprint"] != header["made_from"][other]
     ]
     if others:
-        again = f"run notebooks/{_notebook(name)}.ipynb again"
+        again = f"run notebooks/{_notebook(name)}.ipynb again, in a new kernel"
         raise ArtifactError(f"{_path(results, name)} is outdated, made with another {others[0]}: {again}")
 
 
@@ -241,11 +241,24 @@ def _loaded(results: Path, name: str) -> dict[str, str]:
     return {other: digest for other, digest in read.items() if digest}
 
 
-def _code(notebook: str, package: Mapping[str, str]) -> dict[str, str]:
-    """The fingerprints of the files of `package` that compute, and of a notebook's code cells where it is here."""
-    code = {file: digest for file, digest in package.items() if Path(file).name not in DRAWS}
+def _computing(package: Mapping[str, str]) -> dict[str, str]:
+    """The fingerprints of those files of `package` that compute."""
+    return {file: digest for file, digest in package.items() if Path(file).name not in DRAWS}
+
+
+def _cells(notebook: str) -> dict[str, str | None]:
+    """The fingerprint of a notebook's code cells, None where they cannot be read, if it is here."""
     path = CHECKOUT / "notebooks" / f"{notebook}.ipynb"
-    return code | ({f"notebooks/{path.name}": notebook_digest(path, code_only=True)} if path.is_file() else {})
+    try:
+        return {f"notebooks/{path.name}": notebook_digest(path, code_only=True)}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError):
+        return {f"notebooks/{path.name}": None}
+
+
+# As this process began, like `CODE`: cells edited while it computes are not those that made its results.
+CELLS = {notebook: _cells(notebook) for notebook in MADE_BY.values()}
 
 
 def _plain(parameters: Mapping[str, object]) -> dict[str, object]:

@@ -1,5 +1,8 @@
 """Artefacts come back as they were saved, or not at all: not damaged, not outdated; results are always the same."""
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -220,6 +223,34 @@ class TestUpToDate:
         [*_, last] = [cell for cell in notebook.cells if cell.cell_type == "code"]
         last.source += "\n1"
         nbformat.write(notebook, path)
+        with pytest.raises(ArtifactError, match=r"made with another notebooks/01_data_generation.ipynb"):
+            load(chain, "problem")
+
+    def test_cells_edited_during_a_run_outdate_what_it_saves(self, tmp_path):
+        notebook = tmp_path / "checkout" / "notebooks" / "01_data_generation.ipynb"
+        notebook.parent.mkdir(parents=True)
+        shutil.copytree(artifacts.CHECKOUT / "sobolev_utils", notebook.parents[1] / "sobolev_utils")
+        shutil.copy(artifacts.CHECKOUT / "notebooks" / notebook.name, notebook)
+        program = f"""
+import nbformat
+from sobolev_utils import artifacts
+notebook = nbformat.read({str(notebook)!r}, as_version=4)
+notebook.cells.append(nbformat.v4.new_code_cell("1"))
+nbformat.write(notebook, {str(notebook)!r})
+artifacts.save({str(tmp_path)!r}, "problem", {{}}, parameters={{}})
+try:
+    artifacts.load({str(tmp_path)!r}, "problem")
+except artifacts.ArtifactError as error:
+    print(error)"""
+        command, checkout = [sys.executable, "-c", program], notebook.parents[1]
+        run = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True)
+        assert "is outdated, made with another notebooks/01_data_generation.ipynb" in run.stdout
+
+    def test_a_notebook_that_cannot_be_read_is_another_one(self, chain, monkeypatch):
+        monkeypatch.setattr(artifacts, "CHECKOUT", chain)
+        path = chain / "notebooks" / "01_data_generation.ipynb"
+        path.parent.mkdir()
+        path.write_text("<<<<<<< a merge conflict")
         with pytest.raises(ArtifactError, match=r"made with another notebooks/01_data_generation.ipynb"):
             load(chain, "problem")
 
