@@ -3,7 +3,7 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,14 +38,22 @@ def asked(path: Path, parameters: Mapping[str, object]) -> dict[str, dict[str, o
     }
 
 
-def reason_to_run(path: Path, results: Path, asked: Mapping[str, Mapping[str, object]]) -> str:
-    """Why a notebook has to run, or "" where all that made its last run, and all that this left, is as it was."""
+def reason_to_run(
+    path: Path, results: Path, asked: Mapping[str, Mapping[str, object]], pending: Collection[str] = ()
+) -> str:
+    """Why a notebook has to run, or "" where all that made its last run, and all that this left, is as it was.
+
+    What it read of the files `pending`, which may be made anew before its turn, is no reason yet.
+    """
     try:
         was = json.loads(_record(results, path).read_text())
         now = {
             **asked,
             "code": {file: CODE.get(file) for file in was["code"]},
-            "reads": {file: fingerprint(results / file) for file in was["reads"]},
+            "reads": {
+                file: digest if file in pending else fingerprint(results / file)
+                for file, digest in was["reads"].items()
+            },
             "writes": {file: _digest(results / file) for file in was["writes"]},
         }
         for kind, told in TOLD.items():

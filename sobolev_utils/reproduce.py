@@ -26,7 +26,7 @@ from sobolev_utils.execution import (
 from sobolev_utils.files import remove_dead_parts
 from sobolev_utils.provenance import write_provenance
 from sobolev_utils.records import BusyError, alone, asked, reason_to_run, within, write_record
-from sobolev_utils.schedule import run_together, undeclared, waits
+from sobolev_utils.schedule import declared, run_together, undeclared, waits
 
 __all__ = ["as_run", "main", "run_notebooks", "run_seeds"]
 
@@ -68,11 +68,13 @@ def run_notebooks(
     `as_run` does and for notebooks that wait for one another.
     """
     has, order = as_run(paths, parameters), waits(paths)
+    makes = {path.stem: declared(path, "Writes") for path in paths}
 
     def run(path: Path, begin: Callable[[Callable[[], None]], None], hold: Callable[[], None]) -> None:
         expected = asked(path, has[path.stem])
         given = {name: parameters[name] for name in parameters if name in has[path.stem]}
-        why = "all are to run" if force else reason_to_run(path, results, expected)
+        pending = {file for stem in order[path] for file in makes[stem]}
+        why = "all are to run" if force else reason_to_run(path, results, expected, pending)
         if not why:
             hold()
             why = reason_to_run(path, results, expected)

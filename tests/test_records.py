@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
+import threading
 
 import nbformat
 import pytest
 from stubs import write_notebook
 
-from sobolev_utils import records, reproduce
+from sobolev_utils import records, reproduce, schedule
 from sobolev_utils.files import write_bytes
 from sobolev_utils.fingerprints import CODE, cells, sha256
 from sobolev_utils.reproduce import main
@@ -114,6 +115,27 @@ def test_a_result_that_is_lost_or_altered_is_made_again(reproduced, results, fil
     assert told["02_b"] == f"{file} is not as it left it" and told["01_a"] == SKIPPED
     assert (results / file).read_bytes() == whole
     assert set(reproduced().values()) == {SKIPPED}
+
+
+def test_a_result_made_again_as_it_was_runs_no_other(reproduced, results, monkeypatch):
+    """Even if those that read it ask while it is not there."""
+    asked, reason, run = threading.Event(), reproduce.reason_to_run, reproduce.run_notebook
+
+    def ask(path, *rest):
+        why = reason(path, *rest)
+        if path.stem == "02_b":
+            asked.set()
+        return why
+
+    def run_late(*args, **options):
+        asked.wait(30)
+        return run(*args, **options)
+
+    monkeypatch.setattr(reproduce, "reason_to_run", ask)
+    monkeypatch.setattr(reproduce, "run_notebook", run_late)
+    monkeypatch.setattr(schedule, "AT_ONCE", 3)
+    (results / "tables" / "a.csv").unlink()
+    assert reproduced() == {"01_a": "tables/a.csv is not as it left it", "02_b": SKIPPED, "03_c": SKIPPED}
 
 
 @pytest.mark.parametrize("record", ["{", "[]", "{}", '{"code": 1}'])
