@@ -19,9 +19,19 @@ if TYPE_CHECKING:
 
 CELL_TIMEOUT = 900  # seconds: twenty times what the slowest cell takes on two cores
 WIDGET = "application/vnd.jupyter.widget-view+json"
+INHERITED: set[int] = set()  # descriptors that kernels keep open, too
 SAFE = "every file is whole, old or new, and the next run goes on from here"
 
-__all__ = ["CELL_TIMEOUT", "SAFE", "ReproductionError", "keep_outputs", "read_parameters", "run_notebook", "tell"]
+__all__ = [
+    "CELL_TIMEOUT",
+    "INHERITED",
+    "SAFE",
+    "ReproductionError",
+    "keep_outputs",
+    "read_parameters",
+    "run_notebook",
+    "tell",
+]
 
 
 class ReproductionError(RuntimeError):
@@ -87,7 +97,8 @@ def run_notebook(
             # Sockets that are files of its own: a free port may be taken by another kernel before this one is up
             self.transport, self.ip = "ipc", str(Path(scratch) / "kernel")
             own = {"SOBOLEV_RESULTS": str(results), "SOBOLEV_NOTES": str(notes), "MPLBACKEND": ""}
-            await super().start_kernel(**options, cwd=str(path.parent), env=os.environ | own)
+            options |= {"cwd": str(path.parent), "env": os.environ | own, "pass_fds": tuple(INHERITED)}
+            await super().start_kernel(**options)
             begin(self.provisioner.process.kill)
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sobolev_utils.artifacts import fingerprint
+from sobolev_utils.execution import INHERITED
 from sobolev_utils.files import write_bytes
 from sobolev_utils.fingerprints import CODE, notebook_digest, sha256, surroundings
 
@@ -95,7 +96,10 @@ def write_record(
 
 @contextmanager
 def alone(results: Path) -> Iterator[None]:
-    """Hold `results` for this process. Raises `BusyError` at once where another does, alive."""
+    """Hold `results` for this process, and if it is killed for its kernels until the last is gone.
+
+    Raises `BusyError` at once where another holds it.
+    """
     lock = results / "data" / ".lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, "a+") as file:
@@ -104,12 +108,18 @@ def alone(results: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise BusyError(
-                f"process {file.read()} is at work in {results}: wait for it, or name another folder with --results"
+                f"process {file.read()} or a kernel of it is at work in {results}: wait for it, or name another"
+                " folder with --results"
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        yield
+        INHERITED.add(file.fileno())
+        try:
+            yield
+        finally:
+            INHERITED.remove(file.fileno())
+            fcntl.flock(file, fcntl.LOCK_UN)  # for kernels that are about to end, too
 
 
 def _record(results: Path, path: Path) -> Path:

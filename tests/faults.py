@@ -165,12 +165,14 @@ def strike(
     while outcome.tries < tries:
         with start() as driver:
             time.sleep(moments.uniform(0, length))
+            driver.send_signal(signal.SIGSTOP)  # or else a kernel could start unseen
             kernels, since = children(driver.pid), time.monotonic()
             if driver.poll() is not None:
                 length *= 0.8  # the machine is less busy than it was
                 outcome.lost += driver.returncode != 0
                 continue
             blow(driver, kernels)
+            driver.send_signal(signal.SIGCONT)
             ended(driver, since, outcome)
         kernels_end(kernels, since, outcome)
         outcome.tries += 1

@@ -1,13 +1,16 @@
 """A notebook runs again for a reason, which is told, or is skipped; two reproductions do not meet."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 
 import nbformat
 import pytest
-from stubs import write_notebook
+from stubs import is_running, write_notebook
 
 from sobolev_utils import records, reproduce, schedule
 from sobolev_utils.files import write_bytes
@@ -166,10 +169,32 @@ def test_the_second_of_two_at_once_says_so_and_stops(tmp_path, results, capfd):
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
         first.stdout.readline()
         assert main(["--results", str(results)], notebooks=tmp_path) == 1
-        told = f"process {first.pid} is at work in {results}: wait for it, or name another folder with --results"
-        assert capfd.readouterr() == ("", f"reproduce: {told}\n")
+        told = f"process {first.pid} or a kernel of it is at work in {results}: wait for it, or name another folder"
+        assert capfd.readouterr() == ("", f"reproduce: {told} with --results\n")
         first.kill()
     assert main(["--results", str(results)], notebooks=tmp_path) == 0
+
+
+def test_the_kernels_of_a_killed_process_hold_its_folder(tmp_path, results):
+    pid = tmp_path / "pid"
+    stop = f"import os, pathlib, signal\npathlib.Path({str(pid)!r}).write_text(str(os.getpid()))"
+    write_notebook(tmp_path, "01_a", f"{stop}\nos.kill(os.getpid(), signal.SIGSTOP)")
+    program = (
+        "from pathlib import Path; from sobolev_utils.reproduce import main\n"
+        f"main(['--results', {str(results)!r}], notebooks=Path({str(tmp_path)!r}))"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL) as driver:
+        while not (pid.exists() and pid.read_text()):
+            assert driver.poll() is None
+            time.sleep(0.05)
+        driver.kill()
+    with pytest.raises(records.BusyError, match=f"process {driver.pid} or a kernel of it is"), records.alone(results):
+        pass
+    os.kill(int(pid.read_text()), signal.SIGKILL)
+    while is_running(int(pid.read_text())):
+        time.sleep(0.05)
+    with records.alone(results):
+        pass
 
 
 @pytest.mark.parametrize("step", ["run_seeds", "run_notebooks", "keep_outputs", "write_provenance"])
