@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sobolev_utils.files import NOTES, note, write_bytes
-from sobolev_utils.fingerprints import CODE, code_in_use, notebook_digest, sha256, surroundings
+from sobolev_utils.fingerprints import CODE, code_in_use, notebook_digest, sha256, versions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,8 +82,8 @@ def save(results: Path, name: str, arrays: Mapping[str, np.ndarray], *, paramete
         "parameters": content["parameters"],
         "fingerprint": sha256(json.dumps(content, sort_keys=True).encode()),
         "made_from": _loaded(results, name),
-        "made_by": _code(notebook, code_in_use()),
-        "versions": surroundings(),
+        "made_by": _computing(code_in_use()) | CELLS[notebook],
+        "versions": versions(),
     }
     # Not numpy.savez: it takes no array named `file`, and leaves the members' dates to a default.
     buffer = io.BytesIO()
@@ -147,20 +147,26 @@ def _read(results: Path, name: str) -> tuple[dict[str, object], dict[str, np.nda
 
 
 def _check_up_to_date(results: Path, name: str, header: Mapping[str, Mapping[str, str]]) -> None:
-    """Raise `ArtifactError` where what made an artefact has changed since; what is no longer there cannot tell.
+    """Raise `ArtifactError` where what made an artefact has changed since.
+
+    An artefact or a notebook that is no longer there cannot tell; a module or a package that is not, has changed.
 
     What it was made from comes first, so that the error names the first notebook to run again.
     """
     held = {other: _read(results, other)[0] for other in header["made_from"] if _path(results, other).is_file()}
     for other, upstream in held.items():
         _check_up_to_date(results, other, upstream)
-    now = _code(_notebook(name), CODE)
-    others = [file for file, digest in header["made_by"].items() if now.get(file, digest) != digest]
+    now = _computing(CODE) | _cells(_notebook(name)) | versions()
+    others = [
+        what
+        for what, was in (header["made_by"] | header["versions"]).items()
+        if now.get(what, was if what.startswith("notebooks/") else None) != was
+    ]
     others += [
         f"{other}.npz" for other, upstream in held.items() if upstream["fingerprint"] != header["made_from"][other]
     ]
     if others:
-        again = f"run notebooks/{_notebook(name)}.ipynb again"
+        again = f"run notebooks/{_notebook(name)}.ipynb again, in a new kernel"
         raise ArtifactError(f"{_path(results, name)} is outdated, made with another {others[0]}: {again}")
 
 
@@ -235,11 +241,24 @@ def _loaded(results: Path, name: str) -> dict[str, str]:
     return {other: digest for other, digest in read.items() if digest}
 
 
-def _code(notebook: str, package: Mapping[str, str]) -> dict[str, str]:
-    """The fingerprints of the files of `package` that compute, and of a notebook's code cells where it is here."""
-    code = {file: digest for file, digest in package.items() if Path(file).name not in DRAWS}
+def _computing(package: Mapping[str, str]) -> dict[str, str]:
+    """The fingerprints of those files of `package` that compute."""
+    return {file: digest for file, digest in package.items() if Path(file).name not in DRAWS}
+
+
+def _cells(notebook: str) -> dict[str, str | None]:
+    """The fingerprint of a notebook's code cells, None where they cannot be read, if it is here."""
     path = CHECKOUT / "notebooks" / f"{notebook}.ipynb"
-    return code | ({f"notebooks/{path.name}": notebook_digest(path, code_only=True)} if path.is_file() else {})
+    try:
+        return {f"notebooks/{path.name}": notebook_digest(path, code_only=True)}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError):
+        return {f"notebooks/{path.name}": None}
+
+
+# As this process began, like `CODE`: cells edited while it computes are not those that made its results.
+CELLS = {notebook: _cells(notebook) for notebook in MADE_BY.values()}
 
 
 def _plain(parameters: Mapping[str, object]) -> dict[str, object]:

@@ -19,9 +19,19 @@ if TYPE_CHECKING:
 
 CELL_TIMEOUT = 900  # seconds: twenty times what the slowest cell takes on two cores
 WIDGET = "application/vnd.jupyter.widget-view+json"
+INHERITED: set[int] = set()  # descriptors that kernels keep open, too
 SAFE = "every file is whole, old or new, and the next run goes on from here"
 
-__all__ = ["CELL_TIMEOUT", "SAFE", "ReproductionError", "keep_outputs", "read_parameters", "run_notebook"]
+__all__ = [
+    "CELL_TIMEOUT",
+    "INHERITED",
+    "SAFE",
+    "ReproductionError",
+    "keep_outputs",
+    "read_parameters",
+    "run_notebook",
+    "tell",
+]
 
 
 class ReproductionError(RuntimeError):
@@ -87,7 +97,8 @@ def run_notebook(
             # Sockets that are files of its own: a free port may be taken by another kernel before this one is up
             self.transport, self.ip = "ipc", str(Path(scratch) / "kernel")
             own = {"SOBOLEV_RESULTS": str(results), "SOBOLEV_NOTES": str(notes), "MPLBACKEND": ""}
-            await super().start_kernel(**options, cwd=str(path.parent), env=os.environ | own)
+            options |= {"cwd": str(path.parent), "env": os.environ | own, "pass_fds": tuple(INHERITED)}
+            await super().start_kernel(**options)
             begin(self.provisioner.process.kill)
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -127,9 +138,13 @@ def run_notebook(
             raise ReproductionError(f"{path.stem}, {' '.join(fault.split())}; {SAFE}{seen}")
         failed.unlink(missing_ok=True)
         noted = json.loads(notes.read_text()) if notes.exists() else {}
-    line = f"{path.stem:<32}{'.' * len(started)} {time.monotonic() - start - waited:.1f} s\n"
-    print(line, end="", flush=True)  # in one piece, also among threads
+    tell(path.stem, f"{'.' * len(started)} {time.monotonic() - start - waited:.1f} s")
     return noted
+
+
+def tell(stem: str, what: str) -> None:
+    """Print a line on a notebook, in one piece also among threads."""
+    print(f"{stem:<32}{what}\n", end="", flush=True)
 
 
 def _close_event_loop() -> None:
@@ -146,10 +161,13 @@ def _close_event_loop() -> None:
 def keep_outputs(path: Path, copy: Path) -> None:
     """Put the outputs and counts of the executed `copy` into the notebook at `path`, and nothing else.
 
-    Of a widget, which died with its kernel, what stands in for it.
+    Of a widget, which died with its kernel, what stands in for it. Raises `ReproductionError`, and changes nothing,
+    where the cells are no longer those that were executed.
     """
     import nbformat
 
+    if [cell[:2] for cell in cells(path)] != [cell[:2] for cell in cells(copy)]:
+        raise ReproductionError(f"{path.stem} was edited while it ran, and keeps its outputs: run it again; {SAFE}")
     notebook = nbformat.read(path, as_version=4)
     for cell, executed in zip(notebook.cells, nbformat.read(copy, as_version=4).cells, strict=True):
         if cell.cell_type == "code":

@@ -4,15 +4,14 @@ import hashlib
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import requires, version
 from pathlib import Path
 
 __all__ = ["CODE", "cells", "code_in_use", "notebook_digest", "sha256", "surroundings", "versions"]
-
-PACKAGES = "jax jaxlib flax optax optimistix numpy scipy matplotlib pandas papermill onnx onnxruntime".split()
 
 
 def sha256(data: bytes) -> str:
@@ -54,11 +53,15 @@ def notebook_digest(notebook: Path, *, code_only: bool = False) -> str:
 
 @cache
 def versions() -> Mapping[str, str]:
-    """Of Python and of the packages that results depend on, by name."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    """Of Python and of the packages that this one requires, by name."""
+    required = [name for name in requires("sobolev_utils") if "extra ==" not in name]
+    names = [re.match(r"[\w.-]+", name).group() for name in required]
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 def surroundings() -> dict[str, str]:
-    """`versions`, the kind of machine, and the environment variables that JAX and XLA heed."""
+    """`versions`, the kind of machine, its cores, and the environment variables that JAX and XLA heed."""
     heeded = {name: value for name, value in os.environ.items() if name.startswith(("JAX_", "XLA_"))}
-    return {**versions(), "system": f"{platform.system()} {platform.machine()}", **heeded}
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    machine = {"system": f"{platform.system()} {platform.machine()}", "the number of usable cores": str(usable)}
+    return {**versions(), **machine, **heeded}

@@ -3,15 +3,16 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from sobolev_utils.artifacts import fingerprint
+from sobolev_utils.execution import INHERITED
 from sobolev_utils.files import write_bytes
 from sobolev_utils.fingerprints import CODE, notebook_digest, sha256, surroundings
 
-__all__ = ["BusyError", "alone", "asked", "reason_to_run", "write_record"]
+__all__ = ["BusyError", "alone", "asked", "reason_to_run", "within", "write_record"]
 
 
 class BusyError(RuntimeError):
@@ -38,14 +39,22 @@ def asked(path: Path, parameters: Mapping[str, object]) -> dict[str, dict[str, o
     }
 
 
-def reason_to_run(path: Path, results: Path, asked: Mapping[str, Mapping[str, object]]) -> str:
-    """Why a notebook has to run, or "" where all that made its last run, and all that this left, is as it was."""
+def reason_to_run(
+    path: Path, results: Path, asked: Mapping[str, Mapping[str, object]], pending: Collection[str] = ()
+) -> str:
+    """Why a notebook has to run, or "" where all that made its last run, and all that this left, is as it was.
+
+    What it read of the files `pending`, which may be made anew before its turn, is no reason yet.
+    """
     try:
         was = json.loads(_record(results, path).read_text())
         now = {
             **asked,
             "code": {file: CODE.get(file) for file in was["code"]},
-            "reads": {file: fingerprint(results / file) for file in was["reads"]},
+            "reads": {
+                file: digest if file in pending else fingerprint(results / file)
+                for file, digest in was["reads"].items()
+            },
             "writes": {file: _digest(results / file) for file in was["writes"]},
         }
         for kind, told in TOLD.items():
@@ -60,32 +69,37 @@ def reason_to_run(path: Path, results: Path, asked: Mapping[str, Mapping[str, ob
     return ""
 
 
-def write_record(
-    path: Path,
-    results: Path,
-    asked: Mapping[str, Mapping[str, object]],
-    notes: Mapping[str, Mapping[str, str | None]],
-) -> dict[str, str | None]:
-    """Keep what was `asked`, what the kernel noted as `files.note` does, and the executed copy's checksum.
+def within(results: Path, notes: Mapping[str, Mapping[str, str | None]]) -> dict[str, dict[str, str | None]]:
+    """What a kernel noted as `files.note` does, files by their path from `results`; its own are not among its reads.
 
-    Files go by their path from `results`. Without notes any change of the package will be a reason to run. Returns
-    what was read but not written by the notebook itself.
+    Without notes all code counts as used.
     """
     reads, writes = (
         {os.path.relpath(file, results): digest for file, digest in notes.get(kind, {}).items()}
         for kind in ("reads", "writes")
     )
-    copy = f"notebooks/{path.name}"
     reads = {file: digest for file, digest in reads.items() if file not in writes}
-    record = {**asked, "code": notes.get("code", CODE), "reads": reads}
-    record["writes"] = {**writes, copy: _digest(results / copy)}
+    return {"code": dict(notes.get("code", CODE)), "reads": reads, "writes": writes}
+
+
+def write_record(
+    path: Path,
+    results: Path,
+    asked: Mapping[str, Mapping[str, object]],
+    notes: Mapping[str, Mapping[str, str | None]],
+) -> None:
+    """Keep what was `asked`, what was noted `within` the results, and the executed copy's checksum."""
+    copy = f"notebooks/{path.name}"
+    record = {**asked, **notes, "writes": {**notes["writes"], copy: _digest(results / copy)}}
     write_bytes(_record(results, path), json.dumps(record, indent=1, sort_keys=True).encode())
-    return reads
 
 
 @contextmanager
 def alone(results: Path) -> Iterator[None]:
-    """Hold `results` for this process. Raises `BusyError` at once where another does, alive."""
+    """Hold `results` for this process, and if it is killed for its kernels until the last is gone.
+
+    Raises `BusyError` at once where another holds it.
+    """
     lock = results / "data" / ".lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, "a+") as file:
@@ -94,12 +108,18 @@ def alone(results: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise BusyError(
-                f"process {file.read()} is at work in {results}: wait for it, or name another folder with --results"
+                f"process {file.read()} or a kernel of it is at work in {results}: wait for it, or name another"
+                " folder with --results"
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        yield
+        INHERITED.add(file.fileno())
+        try:
+            yield
+        finally:
+            INHERITED.remove(file.fileno())
+            fcntl.flock(file, fcntl.LOCK_UN)  # for kernels that are about to end, too
 
 
 def _record(results: Path, path: Path) -> Path:

@@ -21,32 +21,24 @@ from sobolev_utils.execution import (
     keep_outputs,
     read_parameters,
     run_notebook,
+    tell,
 )
 from sobolev_utils.files import remove_dead_parts
 from sobolev_utils.provenance import write_provenance
-from sobolev_utils.records import BusyError, alone, asked, reason_to_run, write_record
-from sobolev_utils.schedule import declared, run_together, waits
+from sobolev_utils.records import BusyError, alone, asked, reason_to_run, within, write_record
+from sobolev_utils.schedule import declared, run_together, undeclared, waits
 
-__all__ = ["main", "run_notebooks", "run_seeds"]
+__all__ = ["as_run", "main", "run_notebooks", "run_seeds"]
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 NUMBERED = "[0-9][0-9]_*.ipynb"  # the notebooks in it
 FIRST_SEED = 42
 
 
-def run_notebooks(
-    paths: Sequence[Path],
-    results: Path,
-    parameters: Mapping[str, object],
-    *,
-    force: bool = False,
-    timeout: float = CELL_TIMEOUT,
-) -> dict[str, dict[str, object]]:
-    """Run those of `paths` whose record tells of a change, or all by `force`, each with those of `parameters` it has;
-    return what each ran with, by stem.
+def as_run(paths: Sequence[Path], parameters: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    """What each of `paths` runs with, by stem: its defaults, and those of `parameters` that it has.
 
-    Raises `ReproductionError` where one fails, and, before any work, for a parameter that no notebook has or has in
-    another type, and for notebooks that wait for one another; `BusyError` where another process works in `results`.
+    Raises `ReproductionError` for a parameter that no notebook has or has in another type.
     """
     defaults = {path: read_parameters(path) for path in paths}
     for name, value in parameters.items():
@@ -57,31 +49,50 @@ def run_notebooks(
             raise ReproductionError(f"no notebook has a parameter {name!r}; there are: {', '.join(known)}")
         for path, has in defaults.items():
             _check_type(path.stem, name, value, has.get(name))
-    given = {path: {name: parameters[name] for name in parameters if name in has} for path, has in defaults.items()}
-    as_run = {path.stem: has | given[path] for path, has in defaults.items()}
-    as_run = {stem: {name: value for name, value in has.items() if name != "results"} for stem, has in as_run.items()}
-    order = waits(paths)
+    return {
+        path.stem: {name: parameters.get(name, default) for name, default in has.items() if name != "results"}
+        for path, has in defaults.items()
+    }
+
+
+def run_notebooks(
+    paths: Sequence[Path],
+    results: Path,
+    parameters: Mapping[str, object],
+    *,
+    force: bool = False,
+    timeout: float = CELL_TIMEOUT,
+) -> None:
+    """Run those of `paths` whose record tells of a change, or all by `force`, each with those of `parameters` it has.
+
+    For one process at a time: see `alone`. Raises `ReproductionError` where one fails, and, before any work, as
+    `as_run` does and for notebooks that wait for one another.
+    """
+    has, order = as_run(paths, parameters), waits(paths)
+    makes = {path.stem: declared(path, "Writes") for path in paths}
 
     def run(path: Path, begin: Callable[[Callable[[], None]], None], hold: Callable[[], None]) -> None:
-        expected = asked(path, as_run[path.stem])
-        why = "all are to run" if force else reason_to_run(path, results, expected)
+        expected = asked(path, has[path.stem])
+        given = {name: parameters[name] for name in parameters if name in has[path.stem]}
+        pending = {file for stem in order[path] for file in makes[stem]}
+        why = "all are to run" if force else reason_to_run(path, results, expected, pending)
         if not why:
             hold()
             why = reason_to_run(path, results, expected)
         if not why:
-            print(f"{path.stem:<32}skipped, nothing changed", flush=True)
+            tell(path.stem, "skipped, nothing changed")
             return
-        print(f"{path.stem:<32}runs: {why}", flush=True)
-        notes = run_notebook(path, results, given[path], begin=begin, hold=hold, timeout=timeout)
-        read = write_record(path, results, expected, notes)
-        if undeclared := [name for name in read if not name.startswith("..") and name not in declared(path, "Reads")]:
-            raise ReproductionError(f"{path.stem} read {', '.join(undeclared)}, which its head does not name")
+        tell(path.stem, f"runs: {why}")
+        noted = run_notebook(path, results, given, begin=begin, hold=hold, timeout=timeout)
+        notes = within(results, noted)
+        for part in ("Reads", "Writes"):
+            if extra := undeclared(path, part, notes[part.lower()]):
+                raise ReproductionError(f"{path.stem}: **{part}** in its head does not name {', '.join(extra)}")
+        write_record(path, results, expected, notes)
 
-    with alone(results):
-        for folder in {results, *(path.parent for path in paths)}:
-            remove_dead_parts(folder)
-        run_together(order, run)
-    return as_run
+    for folder in {results, *(path.parent for path in paths)}:
+        remove_dead_parts(folder)
+    run_together(order, run)
 
 
 def run_seeds(
@@ -129,17 +140,16 @@ def main(arguments: Sequence[str] | None = None, *, notebooks: Path = NOTEBOOKS)
             raise ReproductionError(f"no notebook {', '.join(unknown)} in {notebooks}; there are: {', '.join(stems)}")
         parameters = {name: _value(text) for name, text in options.parameters}
         how = {"force": options.force, "timeout": options.timeout}
-        if options.seeds:
-            run_seeds(every, results, parameters, options.seeds, **how)
-            as_run = {}
-        else:
-            chosen = [path for path in every if not options.stems or path.stem in options.stems]
-            as_run = run_notebooks(chosen, results, parameters, **how)
-        if options.keep_outputs:
-            for path in every:
-                if path.stem in as_run:
-                    keep_outputs(path, results / "notebooks" / path.name)
-        write_provenance(results, every, as_run)
+        chosen = [path for path in every if not options.stems or path.stem in options.stems]
+        ran = as_run(chosen, parameters)
+        with alone(results):
+            if options.seeds:
+                run_seeds(every, results, parameters, options.seeds, **how)
+            else:
+                run_notebooks(chosen, results, parameters, **how)
+            for path in chosen if options.keep_outputs else []:
+                keep_outputs(path, results / "notebooks" / path.name)
+            write_provenance(results, every, {} if options.seeds else ran)
     except (ReproductionError, BusyError, ArtifactError) as error:
         print(f"reproduce: {error}", file=sys.stderr)
         return 1

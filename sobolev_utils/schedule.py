@@ -3,7 +3,7 @@
 import os
 import re
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from sobolev_utils.execution import ReproductionError
 from sobolev_utils.fingerprints import cells
 
-__all__ = ["declared", "run_together", "waits"]
+__all__ = ["declared", "run_together", "undeclared", "waits"]
 
 AT_ONCE = min(3, os.cpu_count() or 1)  # notebooks; one that waits holds 0.3 GB
 
@@ -27,6 +27,15 @@ def declared(path: Path, part: str) -> list[str]:
     if part == "Reads" and not files and not told.strip().startswith("nothing"):
         raise ReproductionError(f"the head of {path.stem} names no file after **Reads**: add them, or say `nothing`")
     return files
+
+
+def undeclared(path: Path, part: str, files: Iterable[str]) -> list[str]:
+    """The artefacts and tables among `files`, by their path from the results, that the head omits after `part`.
+
+    A table is named by any of its formats.
+    """
+    told = {os.path.splitext(file)[0] for file in declared(path, part)}
+    return [file for file in files if file.startswith(("data/", "tables/")) and os.path.splitext(file)[0] not in told]
 
 
 def waits(paths: Sequence[Path]) -> dict[Path, list[str]]:

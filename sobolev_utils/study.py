@@ -22,6 +22,7 @@ from sobolev_utils.comparison import SIZES, Settings
 from sobolev_utils.execution import ReproductionError, read_parameters, run_notebook
 from sobolev_utils.network import Surrogate
 from sobolev_utils.problem import Problem, load_problem
+from sobolev_utils.records import BusyError, alone
 
 __all__ = ["STUDIES", "main", "run_beyond", "run_pruning"]
 
@@ -136,10 +137,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(options.names) - set(STUDIES):
         parser.error(f"no study {', '.join(sorted(unknown))}; there are: {', '.join(STUDIES)}")
     try:
-        for name in options.names or STUDIES:
-            written = STUDIES[name](results_folder(options.results), options.seeds, resume=options.resume)
-            print(f"the table is {written}")
-    except (ReproductionError, ArtifactError, OSError) as error:
+        results = results_folder(options.results)
+        with alone(results):
+            for name in options.names or STUDIES:
+                written = STUDIES[name](results, options.seeds, resume=options.resume)
+                print(f"the table is {written}")
+    except (ReproductionError, BusyError, ArtifactError, OSError) as error:
         print(f"study: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

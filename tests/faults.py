@@ -23,8 +23,10 @@ import numpy as np
 import pandas as pd
 from stubs import is_running, write_notebook
 
-from sobolev_utils.artifacts import MADE_BY, ArtifactError, load, results_folder, save, save_table
+from sobolev_utils.artifacts import MADE_BY, SEAL, ArtifactError, load, results_folder, save, save_table
+from sobolev_utils.fingerprints import sha256
 
+FILES = 8  # that a stand-in writes beside its artefact
 SECONDS = 30  # that a reproduction may take to end by itself after an accident
 KERNEL = """import os
 from sobolev_utils import artifacts
@@ -33,7 +35,7 @@ folder = artifacts.results_folder()"""
 WRITES = """version = {version}
 for name in {reads}:
     assert artifacts.load(folder, name)[0]["x"][0] == version
-for i in range(8):
+for i in range({files}):
     path = artifacts.write_bytes(folder / "tables" / f"{name}_{{i}}.csv", b"%09d\\n" % version * 100_000)
 saved = artifacts.save(folder, {name!r}, {{"x": np.full(200_000, version)}}, parameters={{}})"""
 DRIVER = """import signal, sys
@@ -71,10 +73,12 @@ class World:
         self.version += 1
         for number, (name, stem) in enumerate(list(MADE_BY.items())[:2]):
             before = list(MADE_BY)[:number]
-            writes = WRITES.format(version=self.version, reads=before, name=name)
+            writes = WRITES.format(version=self.version, reads=before, name=name, files=FILES)
             sources = [KERNEL, *([accident] if accident and number == 1 else []), writes]
             reads = ", ".join(f"`data/{other}.npz`" for other in before) or "nothing"
-            write_notebook(self.notebooks, stem, *sources, parameters="", reads=reads, writes=f"`data/{name}.npz`")
+            files = [f"data/{name}.npz", *(f"tables/{name}_{i}.csv" for i in range(FILES))]
+            made = ", ".join(f"`{file}`" for file in files)
+            write_notebook(self.notebooks, stem, *sources, parameters="", reads=reads, writes=made)
 
     def start(self, *arguments: str) -> subprocess.Popen:
         asked = [*arguments, "--results", str(self.results)]
@@ -145,31 +149,55 @@ def ended(driver: subprocess.Popen, since: float, outcome: Outcome) -> None:
     outcome.seconds = max(outcome.seconds, time.monotonic() - since)
 
 
-def strike(world: World, fault: str, tries: int, blow: Callable[[subprocess.Popen, list[int]], None]) -> Outcome:
-    """Deal a reproduction a blow at a random moment of its work, `tries` times, in a new version each; then look."""
-    outcome, moments = Outcome(fault), random.Random(0)
-    world.change()
-    with world.start() as driver:
-        world.await_work(driver)
-        began = time.monotonic()
-        ended(driver, began, Outcome(fault))
-    length = time.monotonic() - began
+def strike(
+    outcome: Outcome,
+    tries: int,
+    length: float,
+    start: Callable[[], subprocess.Popen],
+    blow: Callable[[subprocess.Popen, list[int]], None],
+    look: Callable[[], list[str]],
+) -> None:
+    """Deal what `start` starts a blow at a random moment of its `length` in seconds, `tries` times; then look.
+
+    One that was through before the blow is no try; it is a loss if it did not end well.
+    """
+    moments = random.Random(0)
     while outcome.tries < tries:
-        world.change()
-        with world.start() as driver:
-            world.await_work(driver)
+        with start() as driver:
             time.sleep(moments.uniform(0, length))
+            driver.send_signal(signal.SIGSTOP)  # or else a kernel could start unseen
             kernels, since = children(driver.pid), time.monotonic()
             if driver.poll() is not None:
-                length *= 0.8  # it was through: the machine is less busy than it was
+                length *= 0.8  # the machine is less busy than it was
+                outcome.lost += driver.returncode != 0
                 continue
             blow(driver, kernels)
+            driver.send_signal(signal.SIGCONT)
             ended(driver, since, outcome)
         kernels_end(kernels, since, outcome)
         outcome.tries += 1
-        outcome.lost += len(world.damaged())
-        if outcome.tries % 10 == 0 or outcome.tries == tries:
-            outcome.lost += len(world.finish())
+        outcome.lost += len(look())
+
+
+def strike_world(
+    world: World, fault: str, tries: int, blow: Callable[[subprocess.Popen, list[int]], None]
+) -> Outcome:
+    """Strike runs of the stand-ins, in a new version each; every tenth time the next run must end well."""
+    outcome = Outcome(fault)
+
+    def start() -> subprocess.Popen:
+        world.change()
+        driver = world.start()
+        world.await_work(driver)
+        return driver
+
+    def look() -> list[str]:
+        return world.damaged() + (world.finish() if outcome.tries % 10 == 0 or outcome.tries == tries else [])
+
+    with start() as driver:
+        began = time.monotonic()
+        ended(driver, began, Outcome(fault))
+    strike(outcome, tries, time.monotonic() - began, start, blow, look)
     return outcome
 
 
@@ -260,31 +288,39 @@ def disk(world: World, fault: str, tries: int, *commands: str) -> Outcome:
     return outcome
 
 
+def whole(path: Path) -> bool:
+    """Whether nothing of a figure, an artefact, a notebook or a record is cut off or altered, be it old or new."""
+    data = path.read_bytes()
+    try:
+        match path.suffix:
+            case ".png":
+                return data.endswith(b"IEND\xaeB`\x82")
+            case ".npz":
+                return sha256(data[:-SEAL]).encode() == data[-SEAL:]
+            case ".ipynb" | ".json":
+                return bool(json.loads(data))
+    except ValueError:
+        return False
+    return True
+
+
 def kill_paper(folder: Path, tries: int) -> Outcome:
     """kill -9 while notebooks 01 and 02 run, with no network; then a run to the end, and one that skips both."""
-    outcome, moments = Outcome("kill -9, notebooks 01 and 02, no network"), random.Random(0)
-    stems = list(MADE_BY.values())[:2]
-    command = [sys.executable, "-m", "sobolev_utils.reproduce", *stems, "--results", str(folder)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    for number in range(tries + 1):
-        forced = ["--force"] if number < tries else []
-        with subprocess.Popen([*WITHOUT_NETWORK, *command, *forced], **pipes) as driver:
-            if number < tries:
-                time.sleep(moments.uniform(0, 40))
-                kernels, since = children(driver.pid), time.monotonic()
-                kill_all(driver, kernels)
-                outcome.tries += 1
-                kernels_end(kernels, since, outcome)
-            told = driver.communicate()[0]
-        outcome.exit_code = outcome.exit_code or str(driver.returncode)
-        for path in folder.rglob("*.*"):
-            sound = {".png": lambda data: data.endswith(b"IEND\xaeB`\x82"), ".ipynb": json.loads, ".json": json.loads}
-            outcome.lost += path.suffix in sound and not sound[path.suffix](path.read_bytes())
-    outcome.lost += driver.returncode != 0
+    outcome, stems = Outcome("kill -9, notebooks 01 and 02, no network"), list(MADE_BY.values())[:2]
+    command = [*WITHOUT_NETWORK, sys.executable, "-m", "sobolev_utils.reproduce", *stems, "--results", str(folder)]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+
+    def start() -> subprocess.Popen:
+        return subprocess.Popen([*command, "--force"], **pipes)
+
+    def look() -> list[str]:
+        return [path.name for path in folder.rglob("[!.]*.*") if not whole(path)]
+
+    strike(outcome, tries, 40, start, kill_all, look)
+    last, skips = (subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2))
     load(folder, "oversized")
-    skips = subprocess.run([*WITHOUT_NETWORK, *command], capture_output=True, text=True, check=True).stdout
-    outcome.lost += skips.count("skipped") != 2
-    outcome.told = told.splitlines()[-1]
+    outcome.lost += len(look()) + (skips.count("skipped") != 2)
+    outcome.told = last.splitlines()[-1]
     return outcome
 
 
@@ -296,9 +332,11 @@ DIE = "open('accident', 'x'); os.kill(os.getpid(), 9)"
 
 FAULTS: dict[str, Callable[[Path, int], Outcome | list[Outcome]]] = {
     "damage": lambda folder, n: damage(World(folder), 100 * n),
-    "kill": lambda folder, n: strike(World(folder), "kill -9 of the driver", n, lambda driver, _: driver.kill()),
-    "kill_all": lambda folder, n: strike(World(folder), "kill -9 of the driver and its kernels", n, kill_all),
-    "interrupt": lambda folder, n: strike(
+    "kill": lambda folder, n: strike_world(
+        World(folder), "kill -9 of the driver", n, lambda driver, _: driver.kill()
+    ),
+    "kill_all": lambda folder, n: strike_world(World(folder), "kill -9 of the driver and its kernels", n, kill_all),
+    "interrupt": lambda folder, n: strike_world(
         World(folder), "Ctrl-C", n, lambda driver, _: driver.send_signal(signal.SIGINT)
     ),
     "kernel": lambda folder, n: from_within(World(folder), "kill -9 of a kernel, in a cell", n, DIE),

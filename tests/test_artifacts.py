@@ -1,5 +1,8 @@
 """Artefacts come back as they were saved, or not at all: not damaged, not outdated; results are always the same."""
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -189,8 +192,22 @@ class TestUpToDate:
         monkeypatch.setitem(artifacts.CODE, "sobolev_utils/figures.py", "another")
         monkeypatch.setitem(artifacts.CODE, "sobolev_utils/added.py", "another")
         assert load(chain, "problem")
-        monkeypatch.setitem(artifacts.CODE, "sobolev_utils/network.py", "another")
-        with pytest.raises(ArtifactError, match=r"problem.npz is .* another sobolev_utils/network.py"):
+        monkeypatch.setitem(artifacts.CODE, "sobolev_utils/files.py", "another")
+        with pytest.raises(ArtifactError, match=r"problem.npz is .* another sobolev_utils/files.py"):
+            load(chain, "pruned")
+
+    def test_code_that_is_removed_or_renamed_outdates_what_it_made(self, chain, monkeypatch):
+        monkeypatch.delitem(artifacts.CODE, "sobolev_utils/figures.py")
+        assert load(chain, "problem")
+        monkeypatch.delitem(artifacts.CODE, "sobolev_utils/files.py")
+        with pytest.raises(ArtifactError, match=r"problem.npz is .* another sobolev_utils/files.py"):
+            load(chain, "pruned")
+
+    @pytest.mark.parametrize("now", [{"jax": "0"}, {}])
+    def test_another_version_outdates_what_it_made_and_none_too(self, chain, monkeypatch, now):
+        others = {name: version for name, version in artifacts.versions().items() if name != "jax"}
+        monkeypatch.setattr(artifacts, "versions", lambda: others | {"added": "1"} | now)
+        with pytest.raises(ArtifactError, match=r"problem.npz is outdated, made with another jax: run .*01"):
             load(chain, "pruned")
 
     def test_another_cell_of_the_notebook_outdates_what_it_made_but_prose_does_not(self, chain, monkeypatch):
@@ -206,6 +223,34 @@ class TestUpToDate:
         [*_, last] = [cell for cell in notebook.cells if cell.cell_type == "code"]
         last.source += "\n1"
         nbformat.write(notebook, path)
+        with pytest.raises(ArtifactError, match=r"made with another notebooks/01_data_generation.ipynb"):
+            load(chain, "problem")
+
+    def test_cells_edited_during_a_run_outdate_what_it_saves(self, tmp_path):
+        notebook = tmp_path / "checkout" / "notebooks" / "01_data_generation.ipynb"
+        notebook.parent.mkdir(parents=True)
+        shutil.copytree(artifacts.CHECKOUT / "sobolev_utils", notebook.parents[1] / "sobolev_utils")
+        shutil.copy(artifacts.CHECKOUT / "notebooks" / notebook.name, notebook)
+        program = f"""
+import nbformat
+from sobolev_utils import artifacts
+notebook = nbformat.read({str(notebook)!r}, as_version=4)
+notebook.cells.append(nbformat.v4.new_code_cell("1"))
+nbformat.write(notebook, {str(notebook)!r})
+artifacts.save({str(tmp_path)!r}, "problem", {{}}, parameters={{}})
+try:
+    artifacts.load({str(tmp_path)!r}, "problem")
+except artifacts.ArtifactError as error:
+    print(error)"""
+        command, checkout = [sys.executable, "-c", program], notebook.parents[1]
+        run = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True)
+        assert "is outdated, made with another notebooks/01_data_generation.ipynb" in run.stdout
+
+    def test_a_notebook_that_cannot_be_read_is_another_one(self, chain, monkeypatch):
+        monkeypatch.setattr(artifacts, "CHECKOUT", chain)
+        path = chain / "notebooks" / "01_data_generation.ipynb"
+        path.parent.mkdir()
+        path.write_text("<<<<<<< a merge conflict")
         with pytest.raises(ArtifactError, match=r"made with another notebooks/01_data_generation.ipynb"):
             load(chain, "problem")
 

@@ -15,9 +15,12 @@ from urllib.error import HTTPError
 
 import faults
 import nbformat
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from stubs import write_notebook
 
+from sobolev_utils.artifacts import save, save_figure
 from sobolev_utils.reproduce import NOTEBOOKS, main
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +50,34 @@ def test_nothing_is_lost_nothing_runs_on_and_one_line_tells(name):
         assert (outcome["lost"], outcome["orphans"]) == (0, 0), outcome
         assert TOLD[name] in outcome["told"] and "\n" not in outcome["told"]
         assert outcome["seconds"] < faults.SECONDS and outcome["exit_code"] != "0"
+
+
+def test_only_what_still_runs_is_struck_and_a_bad_end_is_a_loss():
+    def strike(code):
+        def start():
+            return subprocess.Popen(["sh", "-c", f"sleep 0.2; exit {code}"], stderr=subprocess.PIPE, text=True)
+
+        outcome = faults.Outcome("")
+        faults.strike(outcome, 1, 1, start, faults.kill_all, list)
+        return outcome
+
+    well, badly = strike(0), strike(1)
+    assert (well.tries, well.exit_code, well.lost) == (1, "-9", 0)
+    assert (badly.tries, badly.exit_code) == (1, "-9") and badly.lost > 0
+
+
+def test_a_file_cut_anywhere_is_not_whole(tmp_path):
+    made = [
+        save(tmp_path, "problem", {"x": np.arange(3)}, parameters={}),
+        save_figure(tmp_path, "a", Figure(figsize=(0.2, 0.2))),
+        write_notebook(tmp_path, "01_a"),
+    ]
+    for path in made:
+        data = path.read_bytes()
+        assert faults.whole(path)
+        for length in [*range(0, len(data) - 1, 37), len(data.rstrip()) - 1]:
+            path.write_bytes(data[:length])
+            assert not faults.whole(path)
 
 
 def test_a_reproduction_needs_no_network(tmp_path):

@@ -1,12 +1,16 @@
 """Fingerprints see what makes a result, and nothing else."""
 
+import ast
+import os
 import subprocess
 import sys
+from importlib.metadata import requires
 
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from packaging.requirements import Requirement
 
-from sobolev_utils.fingerprints import CODE, cells, notebook_digest, surroundings
+from sobolev_utils.fingerprints import CODE, cells, notebook_digest, surroundings, versions
 
 
 def test_cells_are_those_of_nbformat(tmp_path):
@@ -38,6 +42,26 @@ def test_code_in_use_is_what_a_process_has_imported():
     used = {f"sobolev_utils/{name}" for name in ("__init__.py", "payoffs.py", "fingerprints.py", "paper.mplstyle")}
     assert set(found) == used
     assert used < CODE.keys()
+
+
+def test_versions_are_of_what_the_package_requires_to_run():
+    required = {Requirement(one) for one in requires("sobolev_utils")}
+    names = {one.name for one in required if not one.marker}
+    assert versions().keys() == {"python", *names}
+    assert {"jax", "equinox", "ipykernel"} <= names and {"ruff", "pytest"}.isdisjoint(names)
+
+
+def test_surroundings_tell_of_the_cores_this_process_may_use_but_versions_do_not():
+    def told(cores):
+        program = "from sobolev_utils.fingerprints import *; print(surroundings()); print(versions())"
+        pin = "" if cores is None else f"import os; os.sched_setaffinity(0, {cores}); "
+        run = subprocess.run([sys.executable, "-c", pin + program], capture_output=True, text=True, check=True)
+        return [ast.literal_eval(line) for line in run.stdout.splitlines()]
+
+    (free, versions_free), (pinned, versions_pinned) = told(None), told({min(os.sched_getaffinity(0))})
+    cores = "the number of usable cores"
+    assert free == pinned | {cores: str(len(os.sched_getaffinity(0)))} and pinned[cores] == "1"
+    assert versions_free == versions_pinned and cores not in versions_free
 
 
 def test_what_jax_heeds_belongs_to_the_surroundings(monkeypatch):

@@ -1,14 +1,18 @@
 """A notebook runs again for a reason, which is told, or is skipped; two reproductions do not meet."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 
 import nbformat
 import pytest
-from stubs import write_notebook
+from stubs import is_running, write_notebook
 
-from sobolev_utils import records, reproduce
+from sobolev_utils import records, reproduce, schedule
 from sobolev_utils.files import write_bytes
 from sobolev_utils.fingerprints import CODE, cells, sha256
 from sobolev_utils.reproduce import main
@@ -116,6 +120,27 @@ def test_a_result_that_is_lost_or_altered_is_made_again(reproduced, results, fil
     assert set(reproduced().values()) == {SKIPPED}
 
 
+def test_a_result_made_again_as_it_was_runs_no_other(reproduced, results, monkeypatch):
+    """Even if those that read it ask while it is not there."""
+    asked, reason, run = threading.Event(), reproduce.reason_to_run, reproduce.run_notebook
+
+    def ask(path, *rest):
+        why = reason(path, *rest)
+        if path.stem == "02_b":
+            asked.set()
+        return why
+
+    def run_late(*args, **options):
+        asked.wait(30)
+        return run(*args, **options)
+
+    monkeypatch.setattr(reproduce, "reason_to_run", ask)
+    monkeypatch.setattr(reproduce, "run_notebook", run_late)
+    monkeypatch.setattr(schedule, "AT_ONCE", 3)
+    (results / "tables" / "a.csv").unlink()
+    assert reproduced() == {"01_a": "tables/a.csv is not as it left it", "02_b": SKIPPED, "03_c": SKIPPED}
+
+
 @pytest.mark.parametrize("record", ["{", "[]", "{}", '{"code": 1}'])
 def test_a_damaged_record_is_no_record(reproduced, results, record):
     (results / "notebooks" / "02_b.json").write_text(record)
@@ -129,7 +154,7 @@ def test_force_runs_all(reproduced):
 def test_without_notes_any_change_of_the_package_counts(reproduced, results, monkeypatch):
     path = reproduced.folder / "01_a.ipynb"
     was = records.asked(path, {"seed": 42})
-    records.write_record(path, results, was, {})
+    records.write_record(path, results, was, records.within(results, {}))
     assert records.reason_to_run(path, results, was) == ""
     monkeypatch.setitem(CODE, "sobolev_utils/payoffs.py", "another")
     assert records.reason_to_run(path, results, was) == "sobolev_utils/payoffs.py changed"
@@ -144,10 +169,50 @@ def test_the_second_of_two_at_once_says_so_and_stops(tmp_path, results, capfd):
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
         first.stdout.readline()
         assert main(["--results", str(results)], notebooks=tmp_path) == 1
-        told = f"process {first.pid} is at work in {results}: wait for it, or name another folder with --results"
-        assert capfd.readouterr() == ("", f"reproduce: {told}\n")
+        told = f"process {first.pid} or a kernel of it is at work in {results}: wait for it, or name another folder"
+        assert capfd.readouterr() == ("", f"reproduce: {told} with --results\n")
         first.kill()
     assert main(["--results", str(results)], notebooks=tmp_path) == 0
+
+
+def test_the_kernels_of_a_killed_process_hold_its_folder(tmp_path, results):
+    pid = tmp_path / "pid"
+    stop = f"import os, pathlib, signal\npathlib.Path({str(pid)!r}).write_text(str(os.getpid()))"
+    write_notebook(tmp_path, "01_a", f"{stop}\nos.kill(os.getpid(), signal.SIGSTOP)")
+    program = (
+        "from pathlib import Path; from sobolev_utils.reproduce import main\n"
+        f"main(['--results', {str(results)!r}], notebooks=Path({str(tmp_path)!r}))"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL) as driver:
+        while not (pid.exists() and pid.read_text()):
+            assert driver.poll() is None
+            time.sleep(0.05)
+        driver.kill()
+    with pytest.raises(records.BusyError, match=f"process {driver.pid} or a kernel of it is"), records.alone(results):
+        pass
+    os.kill(int(pid.read_text()), signal.SIGKILL)
+    while is_running(int(pid.read_text())):
+        time.sleep(0.05)
+    with records.alone(results):
+        pass
+
+
+@pytest.mark.parametrize("step", ["run_seeds", "run_notebooks", "keep_outputs", "write_provenance"])
+def test_no_other_comes_between_the_steps(tmp_path, results, monkeypatch, step):
+    write_notebook(tmp_path, "01_a", "1")
+    busy = []
+
+    def meet(*_, **__):
+        with pytest.raises(records.BusyError), records.alone(results):
+            pass
+        busy.append(step)
+
+    monkeypatch.setattr(reproduce, "run_notebook", lambda *_, **__: {})
+    monkeypatch.setattr(reproduce, "keep_outputs", lambda *_: None)
+    monkeypatch.setattr(reproduce, step, meet)
+    how = ["--seeds", "2"] if step == "run_seeds" else ["--keep-outputs"]
+    assert main([*how, "--results", str(results)], notebooks=tmp_path) == 0
+    assert busy == [step]
 
 
 MAKES = """from sobolev_utils import artifacts
@@ -159,13 +224,20 @@ folder = artifacts.results_folder()
 arrays, parameters = artifacts.load(folder, "problem")"""
 
 
-def test_kernels_tell_what_they_read_and_wrote(tmp_path, results, capfd):
+def test_kernels_tell_what_they_read_and_wrote(tmp_path, results):
     write_notebook(tmp_path, "01_a", MAKES, writes="`data/problem.npz`", parameters="")
     write_notebook(tmp_path, "02_b", TAKES, reads="`data/problem.npz`", parameters="")
     assert main(["--results", str(results)], notebooks=tmp_path) == 0
     one, two = (json.loads((results / "notebooks" / f"{stem}.json").read_text()) for stem in ("01_a", "02_b"))
     assert set(one["writes"]) == {"data/problem.npz", "notebooks/01_a.ipynb"}
     assert set(two["reads"]) == {"data/problem.npz"} and "sobolev_utils/artifacts.py" in two["code"]
-    write_notebook(tmp_path, "02_b", TAKES, parameters="")
-    assert main(["--results", str(results)], notebooks=tmp_path) == 1
-    assert "02_b read data/problem.npz, which its head does not name" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("cell, part", [(TAKES, "Reads"), (MAKES, "Writes")])
+def test_what_a_head_does_not_name_is_a_fault_of_every_run(tmp_path, results, capfd, cell, part):
+    write_notebook(tmp_path, "01_a", MAKES, writes="`data/problem.npz`", parameters="")
+    write_notebook(tmp_path, "02_b", cell, parameters="")
+    assert main(["01_a", "--results", str(results)], notebooks=tmp_path) == 0
+    for _ in range(2):
+        assert main(["02_b", "--results", str(results)], notebooks=tmp_path) == 1
+        assert f"02_b: **{part}** in its head does not name data/problem.npz" in capfd.readouterr().err

@@ -232,7 +232,7 @@ class TestSeeds:
         assert list(table.columns) == ["budget", "stage", "quantity", "seed", "r2"]
         assert len(table) == 2 * 24
         assert (table.r2 == table.seed / 100).all()
-        files = {path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file()}
+        files = {path.relative_to(results).as_posix() for path in results.rglob("[!.]*") if path.is_file()}
         assert files == {"tables/r2_seeds.csv", "provenance.json"}
 
     def test_writes_no_table_when_one_seed_fails(self, makers, results, monkeypatch, capfd):
@@ -357,6 +357,12 @@ class TestThePaper:
         for name, stem in artifacts.MADE_BY.items():
             assert f"data/{name}.npz" in schedule.declared(reproduce.NOTEBOOKS / f"{stem}.ipynb", "Writes")
 
+    def test_their_heads_name_the_tables_that_they_write(self):
+        for path in reproduce.NOTEBOOKS.glob("*.ipynb"):
+            written = [f"tables/{name}.csv" for name in saved_tables(path.stem)]
+            assert schedule.undeclared(path, "Writes", written) == []
+        assert set(saved_tables("06_results")) == {"r2", "r2_table", "r2_spread"}
+
     def test_they_wait_for_all_that_they_load(self, makers):
         for stem, done in makers.items():
             assert {artifacts.MADE_BY[name] for name in loaded(stem)} <= {*done, stem}
@@ -378,11 +384,22 @@ class TestThePaper:
         assert ended == makers.keys()
 
 
+def nodes(stem):
+    """The syntax tree of a notebook's code, node by node."""
+    cells = nbformat.read(reproduce.NOTEBOOKS / f"{stem}.ipynb", as_version=4).cells
+    return ast.walk(ast.parse("\n".join(cell.source for cell in cells if cell.cell_type == "code")))
+
+
+def saved_tables(stem):
+    for node in nodes(stem):
+        match node:
+            case ast.Call(ast.Attribute(attr="save_table"), [_, ast.Constant(name), *_]):
+                yield name
+
+
 def loaded(stem):
     """The artefacts that the code of a notebook loads; all where it loads them by anything but their name."""
-    cells = nbformat.read(reproduce.NOTEBOOKS / f"{stem}.ipynb", as_version=4).cells
-    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-    for node in ast.walk(ast.parse(code)):
+    for node in nodes(stem):
         match node:
             case ast.Call(ast.Name("load_problem")):
                 yield "problem"
@@ -432,6 +449,23 @@ class TestKeepOutputs:
         for cell in after.cells[1:]:
             cell.outputs, cell.execution_count = [], None
         assert after == before
+
+    @pytest.mark.parametrize("edit", [lambda cells: cells[-1].update(source="2"), lambda cells: cells.pop()])
+    def test_refuses_a_notebook_edited_while_it_ran(self, notebooks, results, capfd, monkeypatch, edit):
+        path = write_notebook(notebooks, "01_a", "1")
+
+        def run(path, results, given, **_):
+            copy = write_notebook(results / "notebooks", path.stem, "1")
+            notebook = nbformat.read(copy, as_version=4)
+            edit(notebook.cells)
+            nbformat.write(notebook, path)
+            return {}
+
+        monkeypatch.setattr(reproduce, "run_notebook", run)
+        assert main(["--keep-outputs", "--results", str(results)], notebooks=notebooks) == 1
+        told = f"01_a was edited while it ran, and keeps its outputs: run it again; {SAFE}"
+        assert capfd.readouterr().err == f"reproduce: {told}\n"
+        assert not any(cell.get("outputs") for cell in nbformat.read(path, as_version=4).cells)
 
     @pytest.mark.parametrize("more", [["--seeds", "2"], ["-p", "seed", "7"]])
     def test_is_for_the_default_parameters(self, more, capfd):

@@ -251,13 +251,18 @@ class TestCommandLine:
             (KeyboardInterrupt(), 130, "study: interrupted; --resume goes on\n"),
         ],
     )
-    def test_a_fault_is_one_line(self, monkeypatch, capsys, error, code, told):
+    def test_a_fault_is_one_line(self, monkeypatch, capsys, tmp_path, error, code, told):
         def run(*_, **__):
             raise error
 
         monkeypatch.setattr(study, "STUDIES", {"one": run})
-        assert main([]) == code
+        assert main(["--results", str(tmp_path)]) == code
         assert capsys.readouterr().err == told
+
+    def test_one_at_a_time(self, monkeypatch, capsys, tmp_path):
+        monkeypatch.setattr(study, "STUDIES", {"one": lambda results, *_, **__: main(["--results", str(results)])})
+        assert main(["--results", str(tmp_path)]) == 0
+        assert f"is at work in {tmp_path}: wait for it" in capsys.readouterr().err
 
     def test_no_seeds_are_refused(self, capsys):
         with pytest.raises(SystemExit) as exit:
