@@ -62,8 +62,9 @@ def with_hvp(samples: Samples, f: Callable[[jax.Array], jax.Array], directions: 
 
     Raises ValueError for directions of another shape.
     """
-    expected = (len(samples.x), *directions.shape[-2:-1], samples.x.shape[1])
-    if directions.shape not in (expected, expected[1:]) or 0 in expected:
+    k = directions.shape[-2] if directions.ndim > 1 else 1
+    expected = (len(samples.x), max(k, 1), samples.x.shape[1])
+    if directions.shape not in (expected, expected[1:]):
         raise ValueError(f"directions must have shape {expected} or {expected[1:]}, got {directions.shape}")
     directions = jnp.broadcast_to(directions, (len(samples.x), *directions.shape[-2:])).astype(samples.x.dtype)
     return CurvedSamples(*samples, directions, hvp(f, samples.x, directions))

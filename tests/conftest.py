@@ -2,7 +2,7 @@
 
 import jax
 import matplotlib
-import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from sobolev_utils.schedule import waits
 
@@ -11,9 +11,17 @@ matplotlib.use("agg")
 
 
 def pytest_collection_modifyitems(items):
-    """Notebooks in the order of their data. Side by side, a file stays together; so do notebooks and their tests."""
     order = list(waits(sorted({item.path for item in items if item.path.suffix == ".ipynb"})))
     items.sort(key=lambda item: order.index(item.path) if item.path in order else len(order))
-    for item in items:
-        shared = item.path.parent.name == "notebooks"
-        item.add_marker(pytest.mark.xdist_group("notebooks" if shared else item.path.stem))
+
+
+class TogetherScheduling(LoadFileScheduling):
+    """Side by side, a file stays together and in order; so do all notebooks, with the tests of what they leave."""
+
+    def _split_scope(self, nodeid):
+        file = super()._split_scope(nodeid)
+        return "notebooks" if "notebooks/" in file else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return TogetherScheduling(config, log)

@@ -106,8 +106,8 @@ def unsafe(source):
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Import(names) | ast.ImportFrom(names=names):
-                roots = {(getattr(node, "module", None) or name.name).partition(".")[0] for name in names}
-                yield from sorted(roots & (UNSAFE | NETWORK))
+                modules = {getattr(node, "module", None) or name.name for name in names} - {"urllib.parse"}
+                yield from sorted({module.partition(".")[0] for module in modules} & (UNSAFE | NETWORK))
             case ast.Call(ast.Name("eval" | "exec" | "compile" as name)):
                 yield name
             case ast.Call(ast.Attribute(attr="read_pickle" | "to_pickle" as name)):
