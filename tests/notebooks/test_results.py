@@ -154,6 +154,17 @@ class TestBeyond:
                 assert best.mean() <= other.mean()
 
 
+def test_what_steps_and_the_last_digits_cost():
+    """As measured by `make bench`; a Sobolev step beside a plain one, sampled ones beside whole matrices."""
+    timings = pd.read_csv(TABLES / "timings.csv").set_index("task")
+    assert timings.seconds["lm_40"] <= 20 and 1 / timings.ratio["sobolev_step_against_plain"] <= 2.5
+    steps = pd.read_csv(TABLES / "step_cost.csv").pivot_table(index="value", columns="way", values="seconds")
+    assert {7, 20, 50, 100} <= set(steps["second order, whole Hessian"].dropna().index)
+    assert (steps["second order, one direction"] < 0.2 * steps["second order, whole Hessian"])[[7, 20, 50, 100]].all()
+    cotangent = steps["one cotangent"].dropna()
+    assert cotangent.max() < 2 * cotangent.min()
+
+
 def test_the_readme_shows_the_table():
     assert (TABLES / "r2_table.md").read_text() in (ROOT / "README.md").read_text()
 
