@@ -25,7 +25,7 @@ STARTING = 90  # seconds for the server, a page or a kernel
 PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(prompt => prompt.innerText.trim())"
 STATUS = "document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status"
 CELLS = "jupyterapp.shell.currentWidget.content.model.toJSON().cells.filter(cell => cell.cell_type == 'code')"
-WIDGETS = "[...document.querySelectorAll('[data-mime-type*=widget-view]')].map(widget => widget.innerText)"
+WIDGETS = "[...document.querySelectorAll('.jp-OutputArea-output')].map(output => output.innerText)"
 LOADING = 10  # seconds for a widget whose kernel is idle
 
 
@@ -93,7 +93,7 @@ class Sheet:
     def report(self, picture: Path) -> list[str]:
         """What is wrong, a line each, and a `picture` of all that is seen."""
         end = time.monotonic() + LOADING
-        while any("Loading" in text for text in self.page.evaluate(WIDGETS)) and time.monotonic() < end:
+        while any("Loading widget" in text for text in self.page.evaluate(WIDGETS)) and time.monotonic() < end:
             time.sleep(0.2)
         if dialogs := [dialog.inner_text() for dialog in self.page.locator(".jp-Dialog-content").all()]:
             self.page.keyboard.press("Escape")
