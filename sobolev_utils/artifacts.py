@@ -5,31 +5,15 @@ import itertools
 import json
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sobolev_utils.files import NOTES, note, write_bytes
 from sobolev_utils.fingerprints import CODE, code_in_use, notebook_digest, sha256, versions
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-__all__ = [
-    "MADE_BY",
-    "ArtifactError",
-    "fingerprint",
-    "load",
-    "read_study",
-    "results_folder",
-    "save",
-    "save_figure",
-    "save_table",
-    "write_bytes",
-]
+__all__ = ["MADE_BY", "ArtifactError", "fingerprint", "load", "results_folder", "save"]
 
 # In the order in which they are made, each from those before it.
 MADE_BY = {
@@ -42,7 +26,7 @@ MADE_BY = {
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 HEADER = "__header__"
-DRAWS = ("figures.py", "paper.mplstyle")  # a change there makes other figures, but no other artefacts
+DRAWS = ("figures.py", "outputs.py", "paper.mplstyle")  # a change there makes no other artefacts
 SEAL = 64  # the last bytes of an artefact: the SHA-256, in hexadecimal digits, of all before them
 
 
@@ -168,59 +152,6 @@ def _check_up_to_date(results: Path, name: str, header: Mapping[str, Mapping[str
     if others:
         again = f"run notebooks/{_notebook(name)}.ipynb again, in a new kernel"
         raise ArtifactError(f"{_path(results, name)} is outdated, made with another {others[0]}: {again}")
-
-
-def save_table(results: Path, name: str, frame: "pd.DataFrame", formats: Sequence[str] = ("csv", "md")) -> list[Path]:
-    """Write `frame` to `results/tables/<name>.<format>`: csv (12 digits), md and tex (6), no index.
-
-    Raises `ValueError` for any other format, before anything is written.
-    """
-    texts = {
-        "csv": lambda: frame.to_csv(index=False, lineterminator="\n", float_format="%.12g"),
-        "md": lambda: frame.map(_six_digits).to_markdown(index=False, disable_numparse=True) + "\n",
-        "tex": lambda: frame.to_latex(index=False, float_format="%.6g", escape=True),
-    }
-    if unknown := [kind for kind in formats if kind not in texts]:
-        raise ValueError(f"table {name}: formats {unknown} received, expected some of {list(texts)}")
-    rendered = {kind: texts[kind]().encode() for kind in formats}
-    tables = Path(results) / "tables"
-    return [write_bytes(tables / f"{name}.{kind}", data) for kind, data in rendered.items()]
-
-
-# Tables that no notebook makes, and what does.
-STUDIES = {
-    "r2_seeds": "make seeds",
-    "pruning": "make study",
-    "beyond": "make study",
-    "step_cost": "make bench",
-    "vjp_accuracy": "make bench",
-}
-
-
-def read_study(results: Path, name: str) -> "pd.DataFrame":
-    """A table that no notebook makes, of these results or else the one committed with this checkout.
-
-    Raises `ArtifactError` where there is neither.
-    """
-    import pandas as pd  # a third of a second that a reproduction with nothing to do can do without
-
-    for folder in (Path(results), CHECKOUT / "results"):
-        path = folder / "tables" / f"{name}.csv"
-        note("reads", path, fingerprint(path))
-        if path.is_file():
-            return pd.read_csv(path)
-    raise ArtifactError(f"{path} is missing: run `{STUDIES[name]}`, or `git checkout results/tables/{name}.csv`")
-
-
-def save_figure(results: Path, name: str, figure: "Figure") -> Path:
-    """Write `figure` to `results/figures/<name>.png` at 150 dpi; same figure, same bytes."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
-    return write_bytes(Path(results) / "figures" / f"{name}.png", buffer.getvalue())
-
-
-def _six_digits(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _notebook(name: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,8 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from sobolev_utils.problem import Truth
-from sobolev_utils.significance import Significance
 from sobolev_utils.stages import QUANTITIES, STAGES, Trained
+
+# Of what only signatures name, no code is run: an edit of it changes no figure.
+if TYPE_CHECKING:
+    from sobolev_utils.significance import Significance
 
 __all__ = [
     "beyond",
@@ -89,7 +93,7 @@ def loss_curves(histories: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     return figure
 
 
-def widths_by_layer(analyses: Mapping[str, Significance]) -> Figure:
+def widths_by_layer(analyses: Mapping[str, "Significance"]) -> Figure:
     """Widths of the node values and largest |adjoint|, by layer: the median over the nodes, and their extremes."""
     figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.8))
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(analyses)))
@@ -109,7 +113,7 @@ def widths_by_layer(analyses: Mapping[str, Significance]) -> Figure:
     return figure
 
 
-def significance_maps(analyses: Mapping[str, Significance]) -> Figure:
+def significance_maps(analyses: Mapping[str, "Significance"]) -> Figure:
     """Significance relative to the largest of the layer: a panel for each analysis, a row for each layer.
 
     In each row the nodes stand in the order of the last analysis, so that a panel falls from left to right as far as

@@ -25,8 +25,9 @@ from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
-from sobolev_utils.artifacts import ArtifactError, results_folder, write_bytes
+from sobolev_utils.artifacts import ArtifactError, results_folder
 from sobolev_utils.execution import WIDGET
+from sobolev_utils.files import write_bytes
 from sobolev_utils.formulas import as_svg
 from sobolev_utils.reproduce import NOTEBOOKS, NUMBERED
 

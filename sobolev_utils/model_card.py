@@ -8,8 +8,8 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 
-from sobolev_utils.artifacts import write_bytes
 from sobolev_utils.export import to_onnx
+from sobolev_utils.files import write_bytes
 from sobolev_utils.metrics import rmse
 from sobolev_utils.problem import BUDGETS, Problem, Truth
 from sobolev_utils.stages import QUANTITIES, STAGES, Trained

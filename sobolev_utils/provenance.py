@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sobolev_utils.artifacts import write_bytes
+from sobolev_utils.files import write_bytes
 from sobolev_utils.fingerprints import CODE, notebook_digest, sha256, versions
 
 __all__ = ["write_provenance"]

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from sobolev_utils.artifacts import MADE_BY, ArtifactError, results_folder, save_table
+from sobolev_utils.artifacts import MADE_BY, ArtifactError, results_folder
 from sobolev_utils.execution import (
     CELL_TIMEOUT,
     SAFE,
@@ -24,6 +24,7 @@ from sobolev_utils.execution import (
     tell,
 )
 from sobolev_utils.files import remove_dead_parts
+from sobolev_utils.outputs import save_study
 from sobolev_utils.provenance import write_provenance
 from sobolev_utils.records import BusyError, alone, asked, reason_to_run, within, write_record
 from sobolev_utils.schedule import declared, run_together, undeclared, waits
@@ -119,7 +120,7 @@ def run_seeds(
         frames.append(collect_r2(folder, seed))
         print(f"seed {seed} done, {number} of {seeds}", flush=True)
     table = pd.concat(frames)[["budget", "stage", "quantity", "seed", "r2"]]
-    written = save_table(results, "r2_seeds", table, formats=("csv",))[0]
+    written = save_study(results, "r2_seeds", table)
     for folder in folders.values():
         shutil.rmtree(folder)
     return written

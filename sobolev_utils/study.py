@@ -6,6 +6,7 @@ Problem and settings are those of notebooks 01 to 03, read from their parameters
 """
 
 import argparse
+import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,10 +18,13 @@ import pandas as pd
 from flax import nnx
 
 from sobolev_utils import beyond, comparison
-from sobolev_utils.artifacts import CHECKOUT, MADE_BY, ArtifactError, results_folder, save_table
+from sobolev_utils.artifacts import CHECKOUT, MADE_BY, ArtifactError, results_folder
 from sobolev_utils.comparison import SIZES, Settings
 from sobolev_utils.execution import ReproductionError, read_parameters, run_notebook
+from sobolev_utils.files import write_bytes
+from sobolev_utils.fingerprints import CODE, code_in_use, versions
 from sobolev_utils.network import Surrogate
+from sobolev_utils.outputs import save_study, save_table
 from sobolev_utils.problem import Problem, load_problem
 from sobolev_utils.records import BusyError, alone
 
@@ -99,13 +103,21 @@ def _collect(
     """The rows of all seeds as `tables/NAME.csv`; `rows` makes those of a seed that are not `done`.
 
     They are kept as they come in `<results>/data/study/NAME`, which is removed in the end; with `resume` those found
-    there are not made again. Raises `ArtifactError` for rows of an interrupted run that are not to be resumed, and as
-    `run_notebook` does.
+    there are not made again. Raises `ArtifactError` for rows of an interrupted run that are not to be resumed or were
+    made by other code, versions or parameters, and as `run_notebook` does.
     """
     work = results / "data" / "study" / name
     kept = work / "tables" / f"{name}.csv"
     if kept.exists() and not resume:
         raise ArtifactError(f"{kept} holds rows of an interrupted run: add --resume, or remove it")
+    made_by = work / "made_by.json"
+    if kept.exists():
+        now = CODE | versions() | parameters
+        for what, was in json.loads(made_by.read_text()).items():
+            if now.get(what) != was:
+                raise ArtifactError(f"{kept} was begun with another {what}: remove it, and begin anew")
+    else:
+        write_bytes(made_by, json.dumps(code_in_use() | versions() | parameters).encode())
     table = pd.read_csv(kept) if kept.exists() else pd.DataFrame(columns=columns)
     for seed in range(parameters["seed"], parameters["seed"] + seeds):
 
@@ -117,7 +129,7 @@ def _collect(
         for more in rows(problem, seed, table[table.seed == seed]):
             table = pd.concat([table, more]) if len(table) else more
             save_table(work, name, table, formats=("csv",))
-    written = save_table(results, name, table, formats=("csv",))[0]
+    written = save_study(results, name, table)
     shutil.rmtree(work)
     return written
 

@@ -23,20 +23,21 @@ import numpy as np
 import pandas as pd
 from stubs import is_running, write_notebook
 
-from sobolev_utils.artifacts import MADE_BY, SEAL, ArtifactError, load, results_folder, save, save_table
+from sobolev_utils.artifacts import MADE_BY, SEAL, ArtifactError, load, results_folder, save
 from sobolev_utils.fingerprints import sha256
+from sobolev_utils.outputs import save_table
 
 FILES = 8  # that a stand-in writes beside its artefact
 SECONDS = 30  # that a reproduction may take to end by itself after an accident
 KERNEL = """import os
-from sobolev_utils import artifacts
+from sobolev_utils import artifacts, files
 import numpy as np
 folder = artifacts.results_folder()"""
 WRITES = """version = {version}
 for name in {reads}:
     assert artifacts.load(folder, name)[0]["x"][0] == version
 for i in range({files}):
-    path = artifacts.write_bytes(folder / "tables" / f"{name}_{{i}}.csv", b"%09d\\n" % version * 100_000)
+    path = files.write_bytes(folder / "tables" / f"{name}_{{i}}.csv", b"%09d\\n" % version * 100_000)
 saved = artifacts.save(folder, {name!r}, {{"x": np.full(200_000, version)}}, parameters={{}})"""
 DRIVER = """import signal, sys
 from pathlib import Path

@@ -20,7 +20,8 @@ import pytest
 from matplotlib.figure import Figure
 from stubs import write_notebook
 
-from sobolev_utils.artifacts import save, save_figure
+from sobolev_utils.artifacts import save
+from sobolev_utils.outputs import save_figure
 from sobolev_utils.reproduce import NOTEBOOKS, main
 
 ROOT = Path(__file__).parents[1]

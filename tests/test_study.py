@@ -1,5 +1,6 @@
 """The comparison is fair and complete: one oversized network, equal training, no row lost, on tiny problems."""
 
+import json
 from functools import partial
 
 import jax
@@ -224,6 +225,19 @@ class TestRun:
             run()
         assert run(resume=True).read_bytes() == whole
         assert not run.kept.exists()
+
+    def test_rows_of_other_code_or_parameters_are_not_added_to(self, run, monkeypatch):
+        run.kept.parent.mkdir(parents=True)
+        run.kept.touch()
+        made_by = run.kept.parents[1] / "made_by.json"
+        for was, told in (
+            ({"sobolev_utils/losses.py": "?"}, "sobolev_utils/losses.py"),
+            ({"n_assets": 7}, "n_assets"),
+        ):
+            made_by.write_text(json.dumps(was))
+            with pytest.raises(ArtifactError, match=f"was begun with another {told}: remove it, and begin anew"):
+                run(resume=True)
+        assert run.made == []
 
     def test_a_parameter_that_no_notebook_has_is_refused(self, run):
         with pytest.raises(ReproductionError, match="none of notebooks 01 to 03 has a parameter widht"):

@@ -19,10 +19,11 @@ import pandas as pd
 from flax import nnx
 from run import seconds, splitting
 
-from sobolev_utils.artifacts import results_folder, save_figure, save_table
+from sobolev_utils.artifacts import results_folder
 from sobolev_utils.figures import use_style
 from sobolev_utils.intervals import box
 from sobolev_utils.network import Surrogate
+from sobolev_utils.outputs import save_figure, save_table
 from sobolev_utils.significance import METHODS, inside, values_and_adjoints
 
 VARIED = {

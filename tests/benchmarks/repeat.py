@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sobolev_utils.artifacts import results_folder, save_table
+from sobolev_utils.artifacts import results_folder
+from sobolev_utils.outputs import save_table
 from sobolev_utils.problem import BUDGETS
 from sobolev_utils.stages import STAGES, load_stage
 

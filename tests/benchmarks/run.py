@@ -27,13 +27,14 @@ from flax import nnx
 from scipy import optimize
 
 from sobolev_utils import beyond, subdivision
-from sobolev_utils.artifacts import results_folder, save_table
+from sobolev_utils.artifacts import results_folder
 from sobolev_utils.basket import GaussianBasket
 from sobolev_utils.intervals import box
 from sobolev_utils.least_squares import levenberg_marquardt, residual_function
 from sobolev_utils.losses import plain, sobolev
 from sobolev_utils.metrics import rmse
 from sobolev_utils.network import Surrogate
+from sobolev_utils.outputs import save_table
 from sobolev_utils.payoffs import call
 from sobolev_utils.problem import load_problem
 from sobolev_utils.significance import METHODS, inside, values_and_adjoints

@@ -14,12 +14,13 @@ import pandas as pd
 from flax import nnx
 from run import step_seconds
 
-from sobolev_utils.artifacts import results_folder, save_table
+from sobolev_utils.artifacts import results_folder
 from sobolev_utils.basket import GaussianBasket
 from sobolev_utils.directions import all_directions, random_directions, with_hvp
 from sobolev_utils.losses import SumOfSquares, plain, sampled_sobolev, second_order, sobolev
 from sobolev_utils.metrics import rmse
 from sobolev_utils.network import Surrogate
+from sobolev_utils.outputs import save_study
 from sobolev_utils.simulation import Samples, StripSamples
 from sobolev_utils.training import fit
 
@@ -111,4 +112,4 @@ if __name__ == "__main__":
     reached = pd.DataFrame(reached, columns=["way", "seed", "steps", "rmse_prices", "rmse_deltas"])
     folder = Path(results_folder())
     for name, frame in (("step_cost", table), ("vjp_accuracy", reached)):
-        print(frame.to_string(), *save_table(folder, name, frame, formats=("csv",)), sep="\n", flush=True)
+        print(frame.to_string(), save_study(folder, name, frame), sep="\n", flush=True)

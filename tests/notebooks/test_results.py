@@ -1,5 +1,6 @@
 """The committed results keep the project's promises, and a run of the notebooks finds them again."""
 
+import json
 import os
 import re
 import subprocess
@@ -13,8 +14,10 @@ import pandas as pd
 import pytest
 
 from sobolev_utils.basket import GaussianBasket
+from sobolev_utils.fingerprints import sha256
 from sobolev_utils.metrics import r2
 from sobolev_utils.model_card import DTYPES, EXAMPLE, TAKEN
+from sobolev_utils.provenance import UNRECORDED
 from sobolev_utils.stages import PUBLISHED, QUANTITIES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -163,6 +166,16 @@ def test_what_steps_and_the_last_digits_cost():
     assert (steps["second order, one direction"] < 0.2 * steps["second order, whole Hessian"])[[7, 20, 50, 100]].all()
     cotangent = steps["one cotangent"].dropna()
     assert cotangent.max() < 2 * cotangent.min()
+
+
+def test_the_provenance_is_that_of_the_committed_results():
+    """Its checksums are those of the files, and none is missing but what holds clock readings."""
+    results = ROOT / "results"
+    recorded = json.loads((results / "provenance.json").read_text())["results"]
+    files = [path for folder in ("tables", "figures", "models") for path in (results / folder).glob("[!.]*")]
+    found = {path.relative_to(results).as_posix(): sha256(path.read_bytes()) for path in files}
+    others = {name for name in found.keys() | recorded.keys() if found.get(name) != recorded.get(name)}
+    assert {name for name in others if Path(name).name not in UNRECORDED} == set(), "see to it by `make reproduce`"
 
 
 def test_the_readme_shows_the_table():
