@@ -7,6 +7,8 @@ from xdist.scheduler import LoadFileScheduling
 from sobolev_utils.schedule import waits
 
 jax.config.update("jax_enable_x64", True)
+# Kernels may keep what they compile: one at a time. Of two processes at once one may read what the other half wrote.
+jax.config.update("jax_enable_compilation_cache", False)
 matplotlib.use("agg")
 
 

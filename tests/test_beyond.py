@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from flax import nnx
 from oracles import random_basket, uniform_points
 
 from sobolev_utils import beyond, study
 from sobolev_utils.beyond import COLUMNS, EXPERIMENTS, Laboratory, errors, run
+from sobolev_utils.network import Surrogate
 from sobolev_utils.payoffs import smooth_call
 from sobolev_utils.problem import Problem, Truth, save_problem
 from sobolev_utils.simulation import LeastSquaresMonteCarlo
@@ -56,11 +58,11 @@ def test_errors_are_zero_for_the_truth_and_in_the_units_of_the_quantities():
     np.testing.assert_allclose(lost, 1e-4 / np.var(BASKET.value(jnp.asarray(X, float))), rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["lm_40", "pathwise_2048", "second_order", "labels_sobol_antithetic_control"])
+@pytest.mark.parametrize("name", ["lm_40", "labels_sobol_antithetic_control"])
 def test_an_experiment_leaves_a_small_network_or_one_for_labels(short, name):
     model = EXPERIMENTS[name](Laboratory(PROBLEM, 3))
-    assert model.widths == {"lm_40": (3, 3), "pathwise_2048": (3, 3), "second_order": (8,) * 6}.get(name, (128, 128))
-    assert ("levenberg_marquardt" in short) == (name in ("lm_40", "pathwise_2048"))
+    assert model.widths == {"lm_40": (3, 3)}.get(name, (128, 128))
+    assert ("levenberg_marquardt" in short) == (name == "lm_40")
 
 
 @pytest.mark.parametrize(("antithetic", "labels"), [(False, 1024), (True, 512)])
@@ -84,8 +86,9 @@ def test_a_sample_counts_paths_and_each_half_is_controlled_by_the_other(short, m
 
 def test_first_and_second_order_take_equal_steps_from_equal_starts(short):
     lab = Laboratory(PROBLEM, 3)
-    EXPERIMENTS["first_order"](lab), EXPERIMENTS["second_order"](lab)
+    models = [EXPERIMENTS[name](lab) for name in ("first_order", "second_order")]
     assert short == ["adam", "muon", "muon"]  # one oversized network for both
+    assert [model.widths for model in models] == [(8,) * 6] * 2
 
 
 def test_no_path_experiment_sees_the_closed_form(short, monkeypatch):
@@ -95,13 +98,18 @@ def test_no_path_experiment_sees_the_closed_form(short, monkeypatch):
     lab = Laboratory(PROBLEM, 3)
     for name in ("value", "delta", "gamma"):
         monkeypatch.setattr(type(BASKET), name, closed_form)
-    EXPERIMENTS["pathwise_2048"](lab)
+    assert EXPERIMENTS["pathwise_2048"](lab).widths == (3, 3)
+    assert short[-1] == "levenberg_marquardt"
     with pytest.raises(AssertionError, match="closed form"):
         EXPERIMENTS["lm_40"](lab)
 
 
-def test_the_study_has_a_row_for_each_quantity_and_resumes(short, monkeypatch, tmp_path):
-    monkeypatch.setattr(beyond, "EXPERIMENTS", {name: EXPERIMENTS[name] for name in ("first_order", "second_order")})
+def untrained(width):
+    return lambda lab: Surrogate(2, [width], rngs=nnx.Rngs(lab.seed))
+
+
+def test_the_study_has_a_row_for_each_quantity_and_resumes(monkeypatch, tmp_path):
+    monkeypatch.setattr(beyond, "EXPERIMENTS", {"small": untrained(3), "smaller": untrained(2)})
     made = []
 
     def run_notebook(path, results, parameters):
@@ -114,6 +122,7 @@ def test_the_study_has_a_row_for_each_quantity_and_resumes(short, monkeypatch, t
     kept = tmp_path / "data" / "study" / "beyond" / "tables" / "beyond.csv"
     kept.parent.mkdir(parents=True)
     table[table.seed == 42].to_csv(kept, index=False)
+    (kept.parents[1] / "made_by.json").write_text("{}")
     again = pd.read_csv(study.run_beyond(tmp_path, 2, resume=True))
     assert made == [42, 43, 43]  # nothing is made again for a seed that is complete
     pd.testing.assert_frame_equal(again, table, rtol=1e-4)

@@ -10,7 +10,7 @@ from sobolev_utils.intervals import Interval, box, enclose
 from sobolev_utils.significance import analyse, inside, values_and_adjoints
 from sobolev_utils.subdivision import analyse_subdivided, enclose_subdivided
 
-MODEL = random_surrogate(widths=(5, 4))
+MODEL = random_surrogate(widths=(4, 3))
 LOWER, UPPER = np.array([0.2, 0.3, 0.1]), np.array([1.7, 1.8, 1.6])
 BOX = box(LOWER, UPPER)
 

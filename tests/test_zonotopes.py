@@ -73,23 +73,24 @@ def test_its_error_is_of_second_order():
     def f(x):
         return jnp.sum(jax.nn.silu(W @ x)) - jnp.sum(jnp.tanh(W @ x))
 
-    def excess(module, h):
+    def excess(extension, h):
         lower, upper = np.full(3, 0.3 - h), np.full(3, 0.3 + h)
         x = lower + np.stack(np.meshgrid(*[np.linspace(0, 1, 15)] * 3)).reshape(3, -1).T * (upper - lower)
-        return float(module.enclose(f)(box(lower, upper)).width) - np.ptp(jax.vmap(f)(jnp.asarray(x)))
+        return float(extension(box(lower, upper)).width) - np.ptp(jax.vmap(f)(jnp.asarray(x)))
 
-    affine, natural = ([excess(module, h) for h in (0.1, 0.05)] for module in (zonotopes, intervals))
+    extensions = (jax.jit(module.enclose(f)) for module in (zonotopes, intervals))
+    affine, natural = ([excess(extension, h) for h in (0.1, 0.05)] for extension in extensions)
     assert affine[1] < 0.3 * affine[0] and natural[1] > 0.4 * natural[0]
     assert affine[0] < 0.3 * natural[0]
 
 
 def test_fewer_generators_are_wider_and_still_enclose():
-    model = random_surrogate(widths=(6, 6))
+    model = random_surrogate(widths=(4, 4))
     lower, upper = np.array([0.7, 0.9, 0.5]), np.array([1.2, 1.3, 0.6])
     x = lower + np.random.default_rng(2).uniform(size=(500, 3)) * (upper - lower)
     points = jax.vmap(lambda x: values_and_adjoints(model, x))(jnp.asarray(x))
     widths = []
-    for limit in (None, 12, 2):
+    for limit in (None, 2):
         f = zonotopes.enclose(lambda x: values_and_adjoints(model, x), max_generators=limit)
         y = jax.jit(f)(box(lower, upper))
         assert all(bool(z.contains(p).all()) for z, p in zip(leaves(y), jax.tree.leaves(points), strict=True))
@@ -97,7 +98,7 @@ def test_fewer_generators_are_wider_and_still_enclose():
     assert widths == sorted(widths) and widths[-1] > 1.01 * widths[0]
     assert widths[-1] <= 1.001 * sum(
         float(jnp.sum(z.width))
-        for z in leaves(intervals.enclose(lambda x: values_and_adjoints(model, x))(box(lower, upper)))
+        for z in leaves(jax.jit(intervals.enclose(lambda x: values_and_adjoints(model, x)))(box(lower, upper)))
     )
 
 
@@ -105,7 +106,7 @@ def test_fewer_generators_are_wider_and_still_enclose():
 def test_networks_of_every_activation_are_enclosed(dtype):
     rng = np.random.default_rng(3)
     for activation in list(ACTIVATIONS)[dtype == np.float64 :: 2]:
-        model = random_surrogate(widths=(6, 5), activation=activation, dtype=dtype)
+        model = random_surrogate(widths=(4,), activation=activation, dtype=dtype)
         f = jax.jit(zonotopes.enclose(lambda x, model=model: values_and_adjoints(model, x)))
         sample = jax.jit(jax.vmap(lambda x, model=model: values_and_adjoints(model, x)))
         for width in (0, 0.1, 2):
@@ -120,17 +121,17 @@ def test_it_is_batched_and_nested_like_any_function():
     f = zonotopes.enclose(lambda x: jnp.tanh(W @ x))
     lower = np.random.default_rng(4).normal(size=(5, 3))
     batch = jax.jit(jax.vmap(f))(Interval(lower, lower + 0.3))
-    single = f(box(lower[2], lower[2] + 0.3))
+    single = jax.jit(f)(box(lower[2], lower[2] + 0.3))
     np.testing.assert_allclose(batch.lower[2], single.lower, rtol=1e-12)
     np.testing.assert_allclose(batch.upper[2], single.upper, rtol=1e-12)
 
 
 def test_division_by_zero_and_overflow_give_the_whole_line():
-    y = zonotopes.enclose(lambda x: (1 / x, x / x[0], jnp.exp(1000 * x) * x))(box([-1.0, 1.0], [1.0, 2.0]))
+    y = jax.jit(zonotopes.enclose(lambda x: (1 / x, x / x[0], jnp.exp(1000 * x) * x)))(box([-1.0, 1.0], [1.0, 2.0]))
     assert np.isinf(y[0].lower[0]) and np.isinf(y[0].upper[0]) and np.isfinite(y[0].width[1])
     assert np.isinf(y[1].width).all() and np.isinf(y[2].upper).all()
     assert not any(np.isnan(end).any() for z in leaves(y) for end in (z.lower, z.upper))
-    unbounded = zonotopes.enclose(lambda x: 1 / jnp.exp(x).sum())(box(np.zeros(2), np.array([0.0, 1e3])))
+    unbounded = jax.jit(zonotopes.enclose(lambda x: 1 / jnp.exp(x).sum()))(box(np.zeros(2), np.array([0.0, 1e3])))
     assert unbounded.lower <= 0 and 0.5 <= unbounded.upper <= 0.6
 
 
@@ -142,7 +143,8 @@ def test_a_primitive_without_a_rule_is_named():
 def test_slopes_whose_sum_overflows_lose_no_error():
     """f(0) = 0; rise and fall of f are finite on the box, their sum is not."""
     c = np.float32(6e19)
-    y = zonotopes.enclose(lambda x: (c * x) * (c * x) + np.float32(1e-30) * jax.nn.relu(x - np.float32(0.06)))(
-        box(np.float32([-0.1]), np.float32([0.1]))
+    f = jax.jit(
+        zonotopes.enclose(lambda x: (c * x) * (c * x) + np.float32(1e-30) * jax.nn.relu(x - np.float32(0.06)))
     )
+    y = f(box(np.float32([-0.1]), np.float32([0.1])))
     assert y.lower <= 0 and y.upper >= 3.6e37
