@@ -4,6 +4,7 @@ import ast
 import asyncio
 import json
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ __all__ = [
     "INHERITED",
     "SAFE",
     "ReproductionError",
+    "end_in_good_order",
     "keep_outputs",
     "read_parameters",
     "run_notebook",
@@ -125,11 +127,12 @@ def run_notebook(
             ended = f"{type(error).__name__}: {error}"
         finally:
             _close_event_loop()
-        if not draft.exists():
-            raise ReproductionError(f"{path.stem} did not start: {' '.join(ended.split())}; {SAFE}")
         copy = results / "notebooks" / path.name
         failed = copy.parent / "failed" / path.name
-        fault, seen = _first_fault(draft, len(started), ended), f"; see {failed}"
+        try:
+            fault, seen = _first_fault(draft, len(started), ended), f"; see {failed}"
+        except (OSError, ValueError):  # no draft, or one that a full disk cut off
+            raise ReproductionError(f"{path.stem} did not run: {' '.join(ended.split())}; {SAFE}") from None
         try:
             write_bytes(failed if fault else copy, draft.read_bytes())
         except OSError as error:
@@ -140,6 +143,13 @@ def run_notebook(
         noted = json.loads(notes.read_text()) if notes.exists() else {}
     tell(path.stem, f"{'.' * len(started)} {time.monotonic() - start - waited:.1f} s")
     return noted
+
+
+def end_in_good_order() -> None:
+    """Let what ends a process end it as Ctrl-C does; a hangup that is to be ignored, as after `nohup`, still is."""
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is not signal.SIG_IGN:
+            signal.signal(ending, signal.default_int_handler)
 
 
 def tell(stem: str, what: str) -> None:

@@ -26,10 +26,11 @@ from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
 from sobolev_utils.artifacts import ArtifactError, results_folder
-from sobolev_utils.execution import WIDGET
+from sobolev_utils.execution import WIDGET, ReproductionError
 from sobolev_utils.files import write_bytes
 from sobolev_utils.formulas import as_svg
-from sobolev_utils.reproduce import NOTEBOOKS, NUMBERED
+from sobolev_utils.records import asked, reason_to_run
+from sobolev_utils.reproduce import NOTEBOOKS, NUMBERED, as_run
 
 __all__ = ["main", "write_gallery"]
 
@@ -92,9 +93,10 @@ def clean_html(html: str) -> str:
 def write_gallery(results: Path, notebooks: Path = NOTEBOOKS) -> Path:
     """Write `<results>/html`, an index and a page for each of `notebooks`; return the index. Same input, same bytes.
 
-    A page shows the copy executed in `<results>/notebooks`, or, where there is none or the notebook was edited since,
-    the notebook with its own outputs; the index their figures and the table of R^2. What else was in the folder is
-    removed. Raises FileNotFoundError where there is no notebook, ValueError where one is damaged.
+    A page shows the copy executed in `<results>/notebooks`, and why it would be made anew if it would; or, where
+    there is none or the notebook was edited since, the notebook with its own outputs; the index their figures and the
+    table of R^2. What else was in the folder is removed. Raises FileNotFoundError where there is no notebook,
+    ValueError where one is damaged.
     """
     root, stems = Path(results) / "html", sorted(path.stem for path in notebooks.glob(NUMBERED))
     if not stems:
@@ -105,11 +107,12 @@ def write_gallery(results: Path, notebooks: Path = NOTEBOOKS) -> Path:
     entries = []
     for stem in stems:
         notebook, copy = notebooks / f"{stem}.ipynb", Path(results) / "notebooks" / f"{stem}.ipynb"
-        shown = _read(notebook)
+        shown, older = _read(notebook), ""
         if copy.is_file() and _story(executed := _read(copy)) == _story(shown):
-            shown = executed
+            defaults = as_run([notebook], {})[stem]
+            shown, older = executed, reason_to_run(notebook, Path(results), asked(notebook, defaults))
         entry, images = _converted(shown, stem, prose, figures)
-        entries.append(entry)
+        entries.append(entry | {"older": older})
         files |= images
     template = Environment(loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined).get_template
     for previous, entry, following in zip([None, *entries], entries, [*entries[1:], None], strict=False):
@@ -201,7 +204,7 @@ def main(arguments: Sequence[str] | None = None, *, notebooks: Path = NOTEBOOKS)
     parser.add_argument("--results", default="", metavar="FOLDER", help="what to show (default: results/)")
     try:
         index = write_gallery(results_folder(parser.parse_args(arguments).results), notebooks)
-    except (ArtifactError, OSError, ValueError) as error:
+    except (ArtifactError, ReproductionError, OSError, ValueError) as error:
         print(f"gallery: {error}", file=sys.stderr)
         return 1
     print(f"open {index}")

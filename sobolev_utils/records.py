@@ -102,18 +102,16 @@ def alone(results: Path) -> Iterator[None]:
     """
     lock = results / "data" / ".lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, "a+") as file:
+    with open(os.open(lock, os.O_RDWR | os.O_CREAT, 0o666), "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
+            holder = file.read().strip() or "unknown"
             raise BusyError(
-                f"process {file.read()} or a kernel of it is at work in {results}: wait for it, or name another"
-                " folder with --results"
+                f"process {holder} or a kernel of it is at work in {results}: wait for it, or name another folder"
+                " with --results"
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        os.pwrite(file.fileno(), f"{os.getpid():<20}".encode(), 0)  # at once, over the last one's
         INHERITED.add(file.fileno())
         try:
             yield

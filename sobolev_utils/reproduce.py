@@ -8,7 +8,6 @@ import argparse
 import ast
 import logging
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from sobolev_utils.execution import (
     CELL_TIMEOUT,
     SAFE,
     ReproductionError,
+    end_in_good_order,
     keep_outputs,
     read_parameters,
     run_notebook,
@@ -208,6 +208,5 @@ def _check_type(stem: str, name: str, value: object, default: object) -> None:
 
 
 if __name__ == "__main__":
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.default_int_handler)
+    end_in_good_order()
     sys.exit(main())

@@ -1,6 +1,6 @@
 """What takes too long for a notebook, one seed after the other: ways to prune compared, and what lies past the paper.
 
-python -m sobolev_utils.study [pruning] [beyond] [--seeds N] [--results FOLDER] [--resume]
+python -m sobolev_utils.study [pruning] [beyond] [--seeds N] [--results FOLDER]
 
 Problem and settings are those of notebooks 01 to 03, read from their parameters cells, on the fixed sample of paths.
 """
@@ -20,7 +20,7 @@ from flax import nnx
 from sobolev_utils import beyond, comparison
 from sobolev_utils.artifacts import CHECKOUT, MADE_BY, ArtifactError, results_folder
 from sobolev_utils.comparison import SIZES, Settings
-from sobolev_utils.execution import ReproductionError, read_parameters, run_notebook
+from sobolev_utils.execution import SAFE, ReproductionError, end_in_good_order, read_parameters, run_notebook
 from sobolev_utils.files import write_bytes
 from sobolev_utils.fingerprints import CODE, code_in_use, versions
 from sobolev_utils.network import Surrogate
@@ -38,7 +38,6 @@ def run_pruning(
     results: Path,
     seeds: int,
     *,
-    resume: bool = False,
     parameters: Mapping[str, object] | None = None,
     sizes: Sequence[tuple[int, int]] = SIZES,
     **scheme: int,
@@ -57,12 +56,10 @@ def run_pruning(
             if not set(comparison.METHODS) <= set(skip):
                 yield from comparison.compare(problem(), seed, depth, keep, settings, skip=skip)
 
-    return _collect(results, "pruning", comparison.COLUMNS, first, seeds, rows, resume)
+    return _collect(results, "pruning", comparison.COLUMNS, first, seeds, rows)
 
 
-def run_beyond(
-    results: Path, seeds: int, *, resume: bool = False, parameters: Mapping[str, object] | None = None
-) -> Path:
+def run_beyond(results: Path, seeds: int, *, parameters: Mapping[str, object] | None = None) -> Path:
     """The experiments of `beyond` under `seeds` seeds, in double precision, into `tables/beyond.csv`."""
 
     def rows(problem: MakeProblem, seed: int, done: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -72,7 +69,7 @@ def run_beyond(
 
     first, *_ = _settings(parameters)
     with jax.enable_x64(True):
-        return _collect(results, "beyond", beyond.COLUMNS, first, seeds, rows, resume)
+        return _collect(results, "beyond", beyond.COLUMNS, first, seeds, rows)
 
 
 STUDIES = {"pruning": run_pruning, "beyond": run_beyond}
@@ -98,27 +95,27 @@ def _collect(
     parameters: Mapping[str, object],
     seeds: int,
     rows: Callable[[MakeProblem, int, pd.DataFrame], Iterator[pd.DataFrame]],
-    resume: bool,
 ) -> Path:
     """The rows of all seeds as `tables/NAME.csv`; `rows` makes those of a seed that are not `done`.
 
-    They are kept as they come in `<results>/data/study/NAME`, which is removed in the end; with `resume` those found
-    there are not made again. Raises `ArtifactError` for rows of an interrupted run that are not to be resumed or were
-    made by other code, versions or parameters, and as `run_notebook` does.
+    They are kept as they come in `<results>/data/study/NAME`, which is removed in the end; those of an
+    interrupted run, found there, are not made again. Raises `ArtifactError` where they cannot be read or were made by
+    other code, versions or parameters, and as `run_notebook` does.
     """
     work = results / "data" / "study" / name
     kept = work / "tables" / f"{name}.csv"
-    if kept.exists() and not resume:
-        raise ArtifactError(f"{kept} holds rows of an interrupted run: add --resume, or remove it")
-    made_by = work / "made_by.json"
+    made_by, anew = work / "made_by.json", "remove it, and begin anew"
     if kept.exists():
+        try:
+            table, was = pd.read_csv(kept), json.loads(made_by.read_text())
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"rows of an interrupted run in {work} cannot be read ({error}): {anew}") from error
         now = CODE | versions() | parameters
-        for what, was in json.loads(made_by.read_text()).items():
-            if now.get(what) != was:
-                raise ArtifactError(f"{kept} was begun with another {what}: remove it, and begin anew")
+        if others := [what for what in was if now.get(what) != was[what]]:
+            raise ArtifactError(f"rows of an interrupted run in {work} were made with another {others[0]}: {anew}")
     else:
+        table = pd.DataFrame(columns=columns)
         write_bytes(made_by, json.dumps(code_in_use() | versions() | parameters).encode())
-    table = pd.read_csv(kept) if kept.exists() else pd.DataFrame(columns=columns)
     for seed in range(parameters["seed"], parameters["seed"] + seeds):
 
         @lru_cache
@@ -142,7 +139,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(STUDIES)} (default: all)")
     parser.add_argument("--seeds", type=int, default=10, metavar="N", help="how many (default: 10)")
     parser.add_argument("--results", default="", metavar="FOLDER", help="where to write (default: results/)")
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     options = parser.parse_intermixed_args(arguments)
     if options.seeds < 1:
         parser.error(f"--seeds must be positive, got {options.seeds}")
@@ -152,16 +148,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results = results_folder(options.results)
         with alone(results):
             for name in options.names or STUDIES:
-                written = STUDIES[name](results, options.seeds, resume=options.resume)
+                written = STUDIES[name](results, options.seeds)
                 print(f"the table is {written}")
     except (ReproductionError, BusyError, ArtifactError, OSError) as error:
         print(f"study: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("study: interrupted; --resume goes on", file=sys.stderr)
+        print(f"study: interrupted; {SAFE}", file=sys.stderr)
         return 130
     return 0
 
 
 if __name__ == "__main__":
+    end_in_good_order()
     sys.exit(main())

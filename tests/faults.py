@@ -50,14 +50,17 @@ sys.exit(main({arguments!r}, notebooks=Path({notebooks!r})))"""
 class Outcome:
     """What `tries` of an accident led to.
 
-    lost: files damaged, or results that the next run did not make again; orphans: kernels that outlived their driver
-    by `SECONDS`; seconds: from the accident to the end of the last process, the longest.
+    lost: files damaged, or results that the next run did not make again; kernels: that ran when it struck; orphans:
+    those of them that outlived their driver by `SECONDS`; unsaid: ends, but for those by kill, with exit code 0 or
+    without one line that tells; seconds: from the accident to the end of the last process, the longest.
     """
 
     fault: str
     tries: int = 0
     lost: int = 0
+    kernels: int = 0
     orphans: int = 0
+    unsaid: int = 0
     exit_code: str = ""
     seconds: float = 0.0
     told: str = ""
@@ -90,7 +93,7 @@ class World:
     def await_work(self, driver: subprocess.Popen) -> None:
         """Return when a driver has taken the results folder for itself, or has ended."""
         lock = self.results / "data" / ".lock"
-        while driver.poll() is None and not (lock.exists() and lock.read_text() == str(driver.pid)):
+        while driver.poll() is None and not (lock.exists() and lock.read_text().strip() == str(driver.pid)):
             time.sleep(0.01)
 
     def damaged(self) -> list[str]:
@@ -138,15 +141,17 @@ def kernels_end(kernels: Sequence[int], since: float, outcome: Outcome) -> None:
     """Wait for `kernels` to end, and count in those that do not."""
     while any(map(is_running, kernels)) and time.monotonic() - since < SECONDS:
         time.sleep(0.02)
+    outcome.kernels += len(kernels)
     outcome.orphans += sum(map(is_running, kernels))
     outcome.seconds = max(outcome.seconds, time.monotonic() - since)
 
 
 def ended(driver: subprocess.Popen, since: float, outcome: Outcome) -> None:
     """Wait for a driver's end, and take down its exit code and line."""
-    err = driver.communicate(timeout=10 * SECONDS)[1]
+    err = driver.communicate(timeout=10 * SECONDS)[1].strip()
     codes = {*outcome.exit_code.split(), str(driver.returncode)}
-    outcome.exit_code, outcome.told = " ".join(sorted(codes)), err.strip()
+    outcome.exit_code, outcome.told = " ".join(sorted(codes)), outcome.told if outcome.unsaid else err
+    outcome.unsaid += driver.returncode != -signal.SIGKILL and (not driver.returncode or len(err.splitlines()) != 1)
     outcome.seconds = max(outcome.seconds, time.monotonic() - since)
 
 
@@ -289,6 +294,17 @@ def disk(world: World, fault: str, tries: int, *commands: str) -> Outcome:
     return outcome
 
 
+def fills(folder: Path, tries: int) -> Outcome:
+    """Run notebooks of which one fills the disk that holds all there is, temporary files too."""
+    (folder / "disk").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", folder / "disk"], check=True)
+    (folder / "disk" / "tmp").mkdir()
+    os.environ["TMPDIR"] = str(folder / "disk" / "tmp")
+    outcome = from_within(World(folder / "disk"), "a cell fills the disk, temporary files on it", tries, FILL_UP)
+    subprocess.run(["umount", folder / "disk"], check=True)
+    return outcome
+
+
 def whole(path: Path) -> bool:
     """Whether nothing of a figure, an artefact, a notebook or a record is cut off or altered, be it old or new."""
     data = path.read_bytes()
@@ -305,10 +321,22 @@ def whole(path: Path) -> bool:
     return True
 
 
+def made(results: Path) -> dict[str, str]:
+    """The checksum of each artefact, figure and table, by its name."""
+    files = [path for kind in ("data", "figures", "tables") for path in (results / kind).glob("[!.]*")]
+    return {path.name: sha256(path.read_bytes()) for path in files}
+
+
 def kill_paper(folder: Path, tries: int) -> Outcome:
-    """kill -9 while notebooks 01 and 02 run, with no network; then a run to the end, and one that skips both."""
+    """kill -9 while notebooks 01 and 02 run, with no network; then a run to the end, and one that skips both.
+
+    What is there in the end has to be what a run without kills leaves, to the byte.
+    """
     outcome, stems = Outcome("kill -9, notebooks 01 and 02, no network"), list(MADE_BY.values())[:2]
-    command = [*WITHOUT_NETWORK, sys.executable, "-m", "sobolev_utils.reproduce", *stems, "--results", str(folder)]
+    reproduce = [*WITHOUT_NETWORK, sys.executable, "-m", "sobolev_utils.reproduce", *stems, "--results"]
+    subprocess.run([*reproduce, str(folder / "undisturbed")], capture_output=True, check=True)
+    expected, folder = made(folder / "undisturbed"), folder / "killed"
+    command = [*reproduce, str(folder)]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
 
     def start() -> subprocess.Popen:
@@ -319,8 +347,7 @@ def kill_paper(folder: Path, tries: int) -> Outcome:
 
     strike(outcome, tries, 40, start, kill_all, look)
     last, skips = (subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2))
-    load(folder, "oversized")
-    outcome.lost += len(look()) + (skips.count("skipped") != 2)
+    outcome.lost += len(look()) + (skips.count("skipped") != 2) + len(made(folder).items() ^ expected.items())
     outcome.told = last.splitlines()[-1]
     return outcome
 
@@ -329,6 +356,9 @@ WITHOUT_NETWORK = ["unshare", "--map-root-user", "--net"]
 WITH_MOUNTS = ["unshare", "--map-root-user", "--mount"]
 FILL = "head -c 100m /dev/zero > {results}/.filler"
 HANG = "open('accident', 'x'); import time; time.sleep(600)"
+FILL_UP = """with open("accident", "xb", buffering=0) as file:
+    while file.write(bytes(2**16)) == 2**16:
+        pass"""
 DIE = "open('accident', 'x'); os.kill(os.getpid(), 9)"
 
 FAULTS: dict[str, Callable[[Path, int], Outcome | list[Outcome]]] = {
@@ -344,13 +374,14 @@ FAULTS: dict[str, Callable[[Path, int], Outcome | list[Outcome]]] = {
     "hang": lambda folder, n: from_within(World(folder), "cell hangs, timeout of 2 s", n, HANG, "--timeout", "2"),
     "two": lambda folder, n: two_at_once(World(folder), n),
     "full": lambda folder, n: disk(World(folder), "disk full", n, FILL, "rm {results}/.filler"),
+    "fills": fills,
     "read_only": lambda folder, n: disk(
         World(folder), "results read-only", n, "mount -o remount,ro {results}", "mount -o remount,rw {results}"
     ),
     "paper": kill_paper,
 }
-TRIES = {"damage": 100, "kill": 50, "kill_all": 50, "interrupt": 20, "paper": 3}
-MOUNTS = ("full", "read_only")
+TRIES = {"damage": 100, "kill": 50, "kill_all": 50, "interrupt": 20, "paper": 10}
+MOUNTS = ("full", "fills", "read_only")
 
 
 def permitted(command: Sequence[str]) -> bool:
@@ -367,7 +398,7 @@ def try_out(name: str, tries: int) -> list[Outcome]:
 
 
 def main(names: Sequence[str]) -> int:
-    """Try the faults of `names`, or all and write the table; return how much was lost or left running."""
+    """Try the faults of `names`, or all and write the table; return how much was lost, left running, or not said."""
     if names[:1] == ["--inside"]:
         print(json.dumps([asdict(outcome) for outcome in try_out(names[1], int(names[2]))]))
         return 0
@@ -376,6 +407,7 @@ def main(names: Sequence[str]) -> int:
         around = WITH_MOUNTS if name in MOUNTS else []
         if not all(map(permitted, filter(None, [around, WITHOUT_NETWORK if name == "paper" else []]))):
             print(f"{name}: not permitted here, left out")
+            outcomes.append(asdict(Outcome(f"{name}: not permitted")))
             continue
         command = [*around, sys.executable, "-m", "faults", "--inside", name, str(TRIES.get(name, 10))]
         answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
@@ -385,7 +417,7 @@ def main(names: Sequence[str]) -> int:
     table = pd.DataFrame(outcomes).drop(columns="told").round({"seconds": 1})
     if not names:
         print(*save_table(results_folder(), "faults", table))
-    return int(table.lost.sum() + table.orphans.sum())
+    return int((table.lost + table.orphans + table.unsaid + (table.seconds > SECONDS)).sum())
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def test_the_study_has_a_row_for_each_quantity_and_resumes(monkeypatch, tmp_path
     kept.parent.mkdir(parents=True)
     table[table.seed == 42].to_csv(kept, index=False)
     (kept.parents[1] / "made_by.json").write_text("{}")
-    again = pd.read_csv(study.run_beyond(tmp_path, 2, resume=True))
+    again = pd.read_csv(study.run_beyond(tmp_path, 2))
     assert made == [42, 43, 43]  # nothing is made again for a seed that is complete
     pd.testing.assert_frame_equal(again, table, rtol=1e-4)
 

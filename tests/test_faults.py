@@ -30,6 +30,7 @@ TOLD = {
     "kill": "",
     "hang": "import time; time.sleep(600)`: the cell did not end within 2 s; every file is whole",
     "two": "is at work in",
+    "fills": "No space left on device",
     "full": "No space left on device; every file is whole",
     "read_only": "Read-only file system",
 }
@@ -48,7 +49,7 @@ def test_nothing_is_lost_nothing_runs_on_and_one_line_tells(name):
     command = [*around, sys.executable, faults.__file__, "--inside", name, "1"]
     run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     for outcome in json.loads(run.stdout):
-        assert (outcome["lost"], outcome["orphans"]) == (0, 0), outcome
+        assert (outcome["lost"], outcome["orphans"], outcome["unsaid"]) == (0, 0, 0), outcome
         assert TOLD[name] in outcome["told"] and "\n" not in outcome["told"]
         assert outcome["seconds"] < faults.SECONDS and outcome["exit_code"] != "0"
 

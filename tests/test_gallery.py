@@ -10,12 +10,15 @@ import nbformat
 import pytest
 from markupsafe import escape
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
+from stubs import write_notebook
 
 from sobolev_utils.gallery import main, write_gallery
+from sobolev_utils.reproduce import main as reproduce
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PHONE, DESK = 390, 1280  # pixels
+PICTURES = ROOT / "build" / "site"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -146,6 +149,25 @@ def test_a_page_shows_what_ran_here_rather_than_what_was_committed(one_page):
     assert "as run" in text and "as committed" not in text
 
 
+def test_a_run_that_would_be_made_anew_says_why(tmp_path):
+    """On its page and in the index; one that is up to date says nothing."""
+    notebooks, results = tmp_path / "notebooks", tmp_path / "results"
+    write_notebook(notebooks, "01_a", "1")
+    write_notebook(results / "notebooks", "01_a", "1")
+
+    def said():
+        write_gallery(results, notebooks)
+        pages = ((results / "html" / f"{name}.html").read_text() for name in ("01_a", "index"))
+        return [re.findall(r"Of an earlier run[^<]*(?:<code>.*</code>)?[^<]*", page) for page in pages]
+
+    why = "no record of a run."
+    page, index = said()
+    assert page == [f"Of an earlier run, which <code>make reproduce</code> would make anew: {why}"]
+    assert index == [f"Of an earlier run: {why}"]
+    assert reproduce(["--results", str(results)], notebooks=notebooks) == 0
+    assert said() == [[], []]
+
+
 @pytest.mark.parametrize(
     "older", [[printing("as run", "print(y)")], [], [new_markdown_cell("So"), printing("as run")]]
 )
@@ -258,6 +280,7 @@ def test_in_a_browser(gallery, browser, name):
     for width, theme, paper in ((PHONE, "dark", "rgb(20, 23, 27)"), (DESK, "light", "rgb(255, 255, 255)")):
         page.emulate_media(color_scheme=theme)
         page.set_viewport_size({"width": width, "height": 900})
+        page.screenshot(path=PICTURES / f"{name}_{theme}.png")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == paper
         cut = "e => e.filter(x => x.getBoundingClientRect().width == 0).length"

@@ -109,10 +109,36 @@ def test_a_kernel_that_does_not_start_is_a_fault_too(notebooks, results, monkeyp
     def refuse(*_, **__):
         raise RuntimeError("no kernel\nhere")
 
-    monkeypatch.setattr(papermill, "execute_notebook", refuse)
-    with pytest.raises(ReproductionError, match=r"^01_first did not start: RuntimeError: no kernel here; every file"):
-        run_notebook(write_notebook(notebooks, "01_first", "1"), results, {})
+    def fill(_, draft, **__):
+        draft.touch()
+        raise OSError("No space left on device")
+
+    path = write_notebook(notebooks, "01_first", "1")
+    for end, told in ((refuse, "RuntimeError: no kernel here"), (fill, "OSError: No space left on device")):
+        monkeypatch.setattr(papermill, "execute_notebook", end)
+        with pytest.raises(ReproductionError, match=f"^01_first did not run: {told}; every file"):
+            run_notebook(path, results, {})
     assert earlier.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "ignored", "told"),
+    [("SIGTERM", False, "interrupted"), ("SIGHUP", False, "interrupted"), ("SIGHUP", True, "went on")],
+)
+def test_what_ends_a_process_ends_it_as_ctrl_c_does_but_nohup_holds(name, ignored, told):
+    program = f"""
+import os, signal
+from sobolev_utils.execution import end_in_good_order
+if {ignored}:
+    signal.signal(signal.{name}, signal.SIG_IGN)
+end_in_good_order()
+try:
+    os.kill(os.getpid(), signal.{name})
+    print("went on")
+except KeyboardInterrupt:
+    print("interrupted")"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout == f"{told}\n"
 
 
 @pytest.mark.parametrize(
@@ -233,7 +259,7 @@ class TestSeeds:
         assert len(table) == 2 * 24
         assert (table.r2 == table.seed / 100).all()
         files = {path.relative_to(results).as_posix() for path in results.rglob("[!.]*") if path.is_file()}
-        assert files == {"tables/r2_seeds.csv", "provenance.json"}
+        assert files == {"tables/r2_seeds.csv", "tables/SHA256SUMS", "provenance.json"}
 
     def test_writes_no_table_when_one_seed_fails(self, makers, results, monkeypatch, capfd):
         save = reproduce.run_notebook

@@ -14,7 +14,7 @@ from oracles import random_basket, random_surrogate, uniform_points
 from sobolev_utils import comparison, study
 from sobolev_utils.artifacts import ArtifactError
 from sobolev_utils.comparison import METHODS, Settings, compare, criteria
-from sobolev_utils.execution import ReproductionError
+from sobolev_utils.execution import SAFE, ReproductionError
 from sobolev_utils.intervals import box
 from sobolev_utils.losses import plain
 from sobolev_utils.network import Surrogate
@@ -221,22 +221,22 @@ class TestRun:
             run()
         kept = pd.read_csv(run.kept)
         assert len(kept) == 30 // 2 * 6 - 3  # both stages of 13 methods, one of scratch, and a half that is lost
-        with pytest.raises(ArtifactError, match="holds rows of an interrupted run: add --resume"):
-            run()
-        assert run(resume=True).read_bytes() == whole
+        assert run().read_bytes() == whole
         assert not run.kept.exists()
 
-    def test_rows_of_other_code_or_parameters_are_not_added_to(self, run, monkeypatch):
+    def test_rows_of_other_code_or_parameters_are_not_added_to(self, run):
         run.kept.parent.mkdir(parents=True)
-        run.kept.touch()
+        run.kept.write_text("method,seed\n")
         made_by = run.kept.parents[1] / "made_by.json"
-        for was, told in (
-            ({"sobolev_utils/losses.py": "?"}, "sobolev_utils/losses.py"),
-            ({"n_assets": 7}, "n_assets"),
-        ):
+        for was in ({"sobolev_utils/losses.py": "another"}, {"n_assets": 7}):
             made_by.write_text(json.dumps(was))
-            with pytest.raises(ArtifactError, match=f"was begun with another {told}: remove it, and begin anew"):
-                run(resume=True)
+            with pytest.raises(
+                ArtifactError, match=f"were made with another {next(iter(was))}: remove it, and begin"
+            ):
+                run()
+        made_by.write_text("{")
+        with pytest.raises(ArtifactError, match=r"cannot be read .*: remove it, and begin anew"):
+            run()
         assert run.made == []
 
     def test_a_parameter_that_no_notebook_has_is_refused(self, run):
@@ -249,12 +249,12 @@ class TestCommandLine:
         asked = []
 
         def record(name):
-            return lambda results, seeds, *, resume: asked.append((name, results, seeds, resume)) or results / name
+            return lambda results, seeds: asked.append((name, results, seeds)) or results / name
 
         monkeypatch.setattr(study, "STUDIES", {name: record(name) for name in ("one", "other")})
         assert main(["--results", str(tmp_path)]) == 0
-        assert main(["other", "--results", str(tmp_path), "--seeds", "3", "--resume"]) == 0
-        assert asked == [("one", tmp_path, 10, False), ("other", tmp_path, 10, False), ("other", tmp_path, 3, True)]
+        assert main(["other", "--results", str(tmp_path), "--seeds", "3"]) == 0
+        assert asked == [("one", tmp_path, 10), ("other", tmp_path, 10), ("other", tmp_path, 3)]
         told = capsys.readouterr().out.splitlines()
         assert told == [f"the table is {tmp_path / name}" for name in ("one", "other", "other")]
 
@@ -262,7 +262,7 @@ class TestCommandLine:
         "error, code, told",
         [
             (ReproductionError("no kernel"), 1, "study: no kernel\n"),
-            (KeyboardInterrupt(), 130, "study: interrupted; --resume goes on\n"),
+            (KeyboardInterrupt(), 130, f"study: interrupted; {SAFE}\n"),
         ],
     )
     def test_a_fault_is_one_line(self, monkeypatch, capsys, tmp_path, error, code, told):

@@ -2,16 +2,17 @@
 
 python tests/benchmarks/repeat.py [STEM ...]
 
-Runs the notebooks (default: all) into folders of their own: on all cores, on all cores again, and on one. The second
-and the third are compared with the first. result: of files, how many are the same to the byte; of 1 - R^2, the least
-and the largest ratio to the first run's, over both budgets and over values, deltas and gammas. Linux alone
-lets a process choose its cores.
+Runs the notebooks (default: all) into folders of their own: on all cores, on all cores again and with no network, and
+on one. The second and the third are compared with the first. result: of files, how many are the same to the byte; of
+1 - R^2, the least and the largest ratio to the first run's, over both budgets and over values, deltas and gammas; at
+last the seconds of a run for which nothing changed. Linux alone lets a process choose its cores, or have no network.
 """
 
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,21 @@ from sobolev_utils.problem import BUDGETS
 from sobolev_utils.stages import STAGES, load_stage
 
 CORES = sorted(os.sched_getaffinity(0))
-FIRST, *OTHERS = RUNS = {"once": CORES, f"again on {len(CORES)} cores": CORES, "on 1 core": CORES[:1]}
+ALONE = ["unshare", "--map-root-user", "--net"]
+RUNS = {
+    f"on {len(CORES)} cores": ([], CORES),
+    f"again on {len(CORES)} cores, no network": (ALONE, CORES),
+    "on 1 core": ([], CORES[:1]),
+}
+FIRST, *OTHERS = RUNS
 
 
-def reproduce(stems, results, cores):
-    command = [sys.executable, "-m", "sobolev_utils.reproduce", *stems, "--results", results]
+def reproduce(stems, results, around=(), cores=CORES):
+    """The seconds that it takes."""
+    command = [*around, sys.executable, "-m", "sobolev_utils.reproduce", *stems, "--results", results]
+    start = time.perf_counter()
     subprocess.run(command, check=True, preexec_fn=lambda: os.sched_setaffinity(0, cores))
+    return time.perf_counter() - start
 
 
 def written(results):
@@ -62,9 +72,11 @@ def compare(first, other):
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
-        for run, cores in RUNS.items():
-            reproduce(sys.argv[1:], Path(scratch) / run, cores)
+        for run, how in RUNS.items():
+            reproduce(sys.argv[1:], Path(scratch) / run, *how)
+        idle = reproduce(sys.argv[1:], Path(scratch) / FIRST)
         rows = [(*row, run) for run in OTHERS for row in compare(Path(scratch) / FIRST, Path(scratch) / run)]
+    rows += [("a run for which nothing changed", f"{idle:.1f} s", FIRST)]
     table = pd.DataFrame(rows, columns=["what", "result", "compared"])[["what", "compared", "result"]]
     print(table.to_string(index=False))
     print(*save_table(results_folder(), "repeatability", table, formats=("csv",)))

@@ -178,6 +178,32 @@ def test_the_provenance_is_that_of_the_committed_results():
     assert {name for name in others if Path(name).name not in UNRECORDED} == set(), "see to it by `make reproduce`"
 
 
+def test_a_second_run_is_the_same_to_the_byte_and_takes_no_time_where_nothing_changed():
+    """As measured by `make bench`."""
+    table = pd.read_csv(TABLES / "repeatability.csv")
+    again = table[table.compared.str.startswith("again")].result
+    same = again[again.str.endswith("the same")].str.extract(r"(\d+) of (\d+)")
+    assert len(same) > 6 and (same[0] == same[1]).all()
+    assert (again[~again.str.endswith("the same")] == "1 to 1").all()
+    (idle,) = table[table.what == "a run for which nothing changed"].result
+    assert float(idle.removesuffix(" s")) <= 5
+
+
+def test_no_accident_lost_anything():
+    """As tried by `make faults`: a hundred kills at least, each accident there is, no kernel that ran on."""
+    table = pd.read_csv(TABLES / "faults.csv").set_index("fault")
+    assert (table[["lost", "orphans", "unsaid"]] == 0).all(axis=None) and (table.tries > 0).all()
+    assert table.tries[table.index.str.startswith("kill -9")].sum() >= 100
+    assert (table.kernels[table.index.str.startswith("kill -9")] > 0).all() and (table.seconds < 10).all()
+
+
+def test_a_notebook_and_the_study_of_many_seeds_prune_alike():
+    """Of notebook 03's seed the study has the same network, or one of them is older than the code."""
+    study = pd.read_csv(TABLES / "pruning.csv").query("method == 'iasa_plain' and parameters == 433 and seed == 42")
+    table = pd.read_csv(TABLES / "r2.csv").query("budget == 'paths_8192' and stage == 'pruned'")
+    np.testing.assert_allclose(study[study.stage == "pruned"].r2, table.r2, rtol=0, atol=1e-9)
+
+
 def test_the_readme_shows_the_table():
     assert (TABLES / "r2_table.md").read_text() in (ROOT / "README.md").read_text()
 
