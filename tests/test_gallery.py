@@ -277,14 +277,14 @@ def test_in_a_browser(gallery, browser, name):
     page.on("requestfailed", lambda request: complaints.append(request.url))
     page.on("request", lambda request: requests.append(request.url))
     page.goto((gallery / f"{name}.html").as_uri())
+    page.eval_on_selector_all("img", "images => Promise.all(images.map(i => (i.loading = 'eager', i.decode())))")
     for width, theme, paper in ((PHONE, "dark", "rgb(20, 23, 27)"), (DESK, "light", "rgb(255, 255, 255)")):
         page.emulate_media(color_scheme=theme)
         page.set_viewport_size({"width": width, "height": 900})
-        page.screenshot(path=PICTURES / f"{name}_{theme}.png")
+        page.screenshot(path=PICTURES / f"{name}_{theme}.png", full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == paper
         cut = "e => e.filter(x => x.getBoundingClientRect().width == 0).length"
         assert page.eval_on_selector_all("main svg, main table, main pre", cut) == 0
-    page.eval_on_selector_all("img", "images => Promise.all(images.map(i => (i.loading = 'eager', i.decode())))")
     assert complaints == [] and {urlsplit(url).scheme for url in requests} == {"file"}
     page.close()
