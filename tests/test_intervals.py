@@ -151,7 +151,7 @@ def holds(enclosure, values):
     return all(bool(x.contains(v).all()) for x, v in zip(boxes, jax.tree.leaves(values), strict=True))
 
 
-@pytest.mark.parametrize("names", [("silu", "tanh"), ("relu", "gelu"), ("sigmoid", "softplus")])
+@pytest.mark.parametrize("names", [("silu", "tanh"), ("relu", "gelu")])
 def test_values_and_adjoints_of_networks_are_enclosed(names):
     rng = np.random.default_rng(7)
     f = network(*names)

@@ -21,7 +21,7 @@ PRECISIONS = dict(zip(RULES + PROGRAMS, itertools.cycle(DTYPES), strict=False))
 SAMPLE = [(name, "intervals") for name in RULES + PROGRAMS[::9]] + [
     (name, method) for method in METHODS for name in RULES[::13]
 ]
-NETWORKS = list(networks.networks(seeds=[0, 1], depths=[1, 2]))[::5]
+NETWORKS = list(networks.networks(seeds=range(3), depths=[2]))[::5]
 
 
 @pytest.mark.parametrize("name, method", list(dict.fromkeys(SAMPLE)))

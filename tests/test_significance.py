@@ -146,7 +146,7 @@ def test_other_axes_turn_the_box():
     x = (t.lower + np.random.default_rng(3).uniform(size=(500, 3)) * 0.1) @ turn.T
     model = random_surrogate(widths=(4,))
     points = jax.jit(jax.vmap(lambda x: values_and_adjoints(model, x)))(x)
-    for method in METHODS:
+    for method in ("intervals", "zonotopes"):
         found = analyse(model, t, method=method, axes=turn)
         for outer, inner in zip([*found.values, *found.adjoints], [*points[0], *points[1]], strict=True):
             assert outer.contains(inner).all()

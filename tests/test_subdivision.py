@@ -24,14 +24,13 @@ def total(analysis):
     return float(sum(jnp.sum(s) for s in analysis.by_layer))
 
 
-@pytest.mark.parametrize("method", ["intervals", "zonotopes"])
-def test_the_union_encloses_what_samples_find_and_is_tighter(method, reached):
-    union = analyse_subdivided(MODEL, BOX, reached, method=method, boxes=200, batch=32)
+def test_the_union_encloses_what_samples_find_and_is_tighter(reached):
+    union = analyse_subdivided(MODEL, BOX, reached, method="zonotopes", boxes=200, batch=32)
     x = LOWER + np.random.default_rng(0).uniform(size=(3000, 3)) * (UPPER - LOWER)
     points = jax.vmap(lambda x: values_and_adjoints(MODEL, x))(jnp.asarray(x))
     for outer, inner in zip([*union.values, *union.adjoints], [*points[0], *points[1]], strict=True):
         assert outer.contains(inner).all()
-    whole = analyse(MODEL, BOX, method=method)
+    whole = analyse(MODEL, BOX, method="zonotopes")
     assert 0 <= total(union) - total(reached) < 0.5 * (total(whole) - total(reached))
 
 
