@@ -37,11 +37,11 @@ study: $(STAMP) ## ten seeds of the pruning methods and of what lies past the pa
 ##@ Is it right?
 test: $(STAMP) ## the tests, and the notebooks against their committed outputs
 	@results=`mktemp -d` && trap 'rm -rf "$$results"' EXIT && trap 'exit 130' HUP INT TERM && \
-	SOBOLEV_RESULTS="$$results" $(PY) -m pytest notebooks tests --numprocesses=3 \
+	SOBOLEV_RESULTS="$$results" $(PY) -m pytest notebooks tests --numprocesses=2 \
 	    --nbval --nbval-current-env --nbval-cell-timeout=300 \
 	    --cov=sobolev_utils --cov-report=term-missing:skip-covered --cov-fail-under=95
 
-test-lab: $(STAMP) ## every notebook in JupyterLab, in a browser without a screen; pictures in build/lab/
+test-lab: $(STAMP) ## every notebook in JupyterLab, and the site, in a browser without a screen; pictures in build/
 	@$(PY) -m pytest tests/lab --verbose --capture=no
 
 verify: $(STAMP) ## the rigour of the enclosures, against ball arithmetic and samples

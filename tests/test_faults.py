@@ -29,9 +29,7 @@ TOLD = {
     "damage": "is truncated or altered",
     "kill": "",
     "hang": "import time; time.sleep(600)`: the cell did not end within 2 s; every file is whole",
-    "two": "is at work in",
     "fills": "No space left on device",
-    "full": "No space left on device; every file is whole",
     "read_only": "Read-only file system",
 }
 

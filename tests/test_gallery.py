@@ -1,7 +1,6 @@
 """The gallery is whole: links lead to files, nothing is loaded from outside, nothing runs, and it reads well."""
 
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -17,9 +16,6 @@ from sobolev_utils.reproduce import main as reproduce
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-PHONE, DESK = 390, 1280  # pixels
-PICTURES = ROOT / "build" / "site"
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 class Page(HTMLParser):
@@ -254,37 +250,3 @@ def test_the_command_line_says_what_to_open_or_what_is_wrong(one_page, tmp_path,
 def test_a_folder_without_notebooks_is_told(tmp_path):
     with pytest.raises(FileNotFoundError, match="no notebook named like 01_name"):
         write_gallery(tmp_path, tmp_path)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if BROWSER is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.mark.parametrize("name", ["index", *(path.stem for path in NOTEBOOKS)])
-def test_in_a_browser(gallery, browser, name):
-    """From a file, on a phone by night and a desk by day: no complaint, nothing from elsewhere, nothing too wide."""
-    complaints, requests = [], []
-    page = browser.new_page()
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("requestfailed", lambda request: complaints.append(request.url))
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto((gallery / f"{name}.html").as_uri())
-    page.eval_on_selector_all("img", "images => Promise.all(images.map(i => (i.loading = 'eager', i.decode())))")
-    for width, theme, paper in ((PHONE, "dark", "rgb(20, 23, 27)"), (DESK, "light", "rgb(255, 255, 255)")):
-        page.emulate_media(color_scheme=theme)
-        page.set_viewport_size({"width": width, "height": 900})
-        page.screenshot(path=PICTURES / f"{name}_{theme}.png", full_page=True)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == paper
-        cut = "e => e.filter(x => x.getBoundingClientRect().width == 0).length"
-        assert page.eval_on_selector_all("main svg, main table, main pre", cut) == 0
-    assert complaints == [] and {urlsplit(url).scheme for url in requests} == {"file"}
-    page.close()

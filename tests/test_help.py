@@ -82,7 +82,7 @@ def templates():
     """What the package, the Makefile, the tests, pip, nbval and the system can say, with "..." for what is put in."""
     installed = {"pip": "_internal/index/package_finder.py", "nbval": "plugin.py", "nbclient": "client.py"}
     places = [Path(find_spec(name).origin).parent / file for name, file in installed.items()]
-    places += [ROOT / "tests" / file for file in ("test_gallery.py", "lab/test_lab.py")]
+    places.append(ROOT / "tests" / "lab" / "conftest.py")
     for file in [*(ROOT / "sobolev_utils").glob("*.py"), *places]:
         tree = ast.parse(file.read_text())
         notes = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings

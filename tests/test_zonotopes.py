@@ -10,8 +10,6 @@ from verify.primitives import leaves
 
 from sobolev_utils import intervals, zonotopes
 from sobolev_utils.intervals import Interval, box
-from sobolev_utils.network import ACTIVATIONS
-from sobolev_utils.significance import values_and_adjoints
 
 W = np.array([[1.0, -2.0, 0.5], [0.3, 0.7, -1.1], [2.0, 1.0, 1.0], [-0.4, 0.2, 0.9]])
 PROGRAMS = {
@@ -31,7 +29,6 @@ PROGRAMS = {
     "extrema": lambda x: (x.max(), x.min()),
     "scan": lambda x: lax.scan(lambda c, w: (jnp.tanh(c * w + x), c[0]), x, W),
     "gradient": jax.grad(lambda x: jnp.sum(jax.nn.gelu(W @ x))),
-    "hessian": jax.hessian(lambda x: jnp.sum(jax.nn.silu(W @ x))),
     "powers": lambda x: (jnp.abs(x) + 1) ** 1.5 + (x + 3) ** -2,
     "precision": lambda x: x.astype(jnp.float32) * 3,
     "steps": lambda x: jnp.floor(x) + jnp.sign(x),
@@ -87,34 +84,12 @@ def test_its_error_is_of_second_order():
 def test_fewer_generators_are_wider_and_still_enclose():
     model = random_surrogate(widths=(4, 4))
     lower, upper = np.array([0.7, 0.9, 0.5]), np.array([1.2, 1.3, 0.6])
-    x = lower + np.random.default_rng(2).uniform(size=(500, 3)) * (upper - lower)
-    points = jax.vmap(lambda x: values_and_adjoints(model, x))(jnp.asarray(x))
-    widths = []
-    for limit in (None, 2):
-        f = zonotopes.enclose(lambda x: values_and_adjoints(model, x), max_generators=limit)
-        y = jax.jit(f)(box(lower, upper))
-        assert all(bool(z.contains(p).all()) for z, p in zip(leaves(y), jax.tree.leaves(points), strict=True))
-        widths.append(sum(float(jnp.sum(z.width)) for z in leaves(y)))
-    assert widths == sorted(widths) and widths[-1] > 1.01 * widths[0]
-    assert widths[-1] <= 1.001 * sum(
-        float(jnp.sum(z.width))
-        for z in leaves(jax.jit(intervals.enclose(lambda x: values_and_adjoints(model, x)))(box(lower, upper)))
-    )
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_networks_of_every_activation_are_enclosed(dtype):
-    rng = np.random.default_rng(3)
-    for activation in list(ACTIVATIONS)[dtype == np.float64 :: 2]:
-        model = random_surrogate(widths=(4,), activation=activation, dtype=dtype)
-        f = jax.jit(zonotopes.enclose(lambda x, model=model: values_and_adjoints(model, x)))
-        sample = jax.jit(jax.vmap(lambda x, model=model: values_and_adjoints(model, x)))
-        for width in (0, 0.1, 2):
-            lower = rng.normal(size=3).astype(dtype)
-            upper = (lower + width * rng.uniform(size=3)).astype(dtype)
-            x = lower + rng.uniform(size=(300, 3)) * (upper.astype(np.float64) - lower)
-            y = leaves(f(box(lower, upper)))
-            assert all(bool(z.contains(p).all()) for z, p in zip(y, jax.tree.leaves(sample(x)), strict=True))
+    points = model(jnp.asarray(lower + np.random.default_rng(2).uniform(size=(500, 3)) * (upper - lower)))
+    extensions = [zonotopes.enclose(model, max_generators=limit) for limit in (None, 2)] + [intervals.enclose(model)]
+    y = [jax.jit(f)(box(lower, upper)) for f in extensions]
+    assert all(bool(z.contains(points).all()) for z in y)
+    all_kept, two_kept, none = (float(z.width) for z in y)
+    assert 1.01 * all_kept < two_kept <= 1.001 * none
 
 
 def test_it_is_batched_and_nested_like_any_function():
