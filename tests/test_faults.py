@@ -30,7 +30,6 @@ TOLD = {
     "kill": "",
     "hang": "import time; time.sleep(600)`: the cell did not end within 2 s; every file is whole",
     "fills": "No space left on device",
-    "read_only": "Read-only file system",
 }
 
 

@@ -35,9 +35,9 @@ def test_the_union_encloses_what_samples_find_and_is_tighter(reached):
 
 
 def test_more_sub_boxes_are_never_wider_and_the_same_ones_the_same(reached):
-    few, more, again = (analyse_subdivided(MODEL, BOX, reached, boxes=n, batch=16) for n in (20, 150, 150))
-    for a, b, c in zip(few.by_layer, more.by_layer, again.by_layer, strict=True):
-        assert jnp.all(b <= a) and jnp.array_equal(b, c)
+    few, again, more = (analyse_subdivided(MODEL, BOX, reached, boxes=n, batch=16) for n in (20, 20, 150))
+    for a, b, c in zip(few.by_layer, again.by_layer, more.by_layer, strict=True):
+        assert jnp.array_equal(a, b) and jnp.all(c <= b)
 
 
 def test_it_stops_where_the_tolerance_is_met(capsys, reached):
