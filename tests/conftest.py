@@ -1,9 +1,11 @@
 """Every test runs in float64, without a screen; notebooks run after those whose files they read."""
 
 import gc
+from pathlib import Path
 
 import jax
 import matplotlib
+import pytest
 from xdist.scheduler import LoadFileScheduling
 
 from sobolev_utils.schedule import waits
@@ -13,6 +15,17 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_enable_compilation_cache", False)
 matplotlib.use("agg")
 gc.set_threshold(50_000)  # what JAX traces is many small objects, of which few die soon
+
+
+@pytest.fixture(scope="session")
+def gallery(tmp_path_factory):
+    """Pages of the committed notebooks, in a folder of results that holds the committed tables and figures."""
+    from sobolev_utils.gallery import write_gallery  # nbconvert takes a second to import
+
+    results = tmp_path_factory.mktemp("results")
+    for name in ("figures", "tables"):
+        (results / name).symlink_to(Path(__file__).parents[1] / "results" / name)
+    return write_gallery(results).parent
 
 
 def pytest_collection_modifyitems(items):

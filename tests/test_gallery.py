@@ -41,15 +41,6 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def gallery(tmp_path_factory):
-    """Pages of the committed notebooks, in a folder of results that holds the committed tables and figures."""
-    results = tmp_path_factory.mktemp("results")
-    for name in ("figures", "tables"):
-        (results / name).symlink_to(ROOT / "results" / name)
-    return write_gallery(results).parent
-
-
-@pytest.fixture(scope="module")
 def pages(gallery):
     return {path.name: Page(path) for path in sorted(gallery.glob("*.html"))}
 

@@ -5,7 +5,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sobolev_utils.gallery import write_gallery
 from sobolev_utils.reproduce import NOTEBOOKS, NUMBERED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -14,16 +13,8 @@ PICTURES = ROOT / "build" / "site"
 PHONE, DESK = 390, 1280  # pixels
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    results = tmp_path_factory.mktemp("results")
-    for name in ("figures", "tables"):
-        (results / name).symlink_to(ROOT / "results" / name)
-    return write_gallery(results).parent
-
-
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_on_a_phone_by_night_and_a_desk_by_day(site, chromium, name):
+def test_a_page_on_a_phone_by_night_and_a_desk_by_day(gallery, chromium, name):
     """From a file: no complaint, nothing from elsewhere, nothing too wide."""
     complaints, requests = [], []
     page = chromium.new_page()
@@ -31,7 +22,7 @@ def test_a_page_on_a_phone_by_night_and_a_desk_by_day(site, chromium, name):
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("requestfailed", lambda request: complaints.append(request.url))
     page.on("request", lambda request: requests.append(request.url))
-    page.goto((site / f"{name}.html").as_uri())
+    page.goto((gallery / f"{name}.html").as_uri())
     page.eval_on_selector_all("img", "images => Promise.all(images.map(i => (i.loading = 'eager', i.decode())))")
     for width, theme, paper in ((PHONE, "dark", "rgb(20, 23, 27)"), (DESK, "light", "rgb(255, 255, 255)")):
         page.emulate_media(color_scheme=theme)
