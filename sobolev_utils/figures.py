@@ -40,7 +40,8 @@ STAGE_NAMES = {
     "sobolev_nn": "Sobolev,\nNN targets",
     "sobolev_reference": "Sobolev,\nreference targets",
 }
-BUDGET_NAMES = {"paths_8192": "fixed paths", "fresh_paths": "fresh paths"}
+BUDGET_NAMES = {"paths_8192": "fixed sample", "fresh_paths": "fresh samples", "paper_recipe": "published recipe"}
+BUDGET_COLOURS = {"paths_8192": "C0", "fresh_paths": "C2", "paper_recipe": "C3"}
 METHOD_NAMES = {
     "iasa_plain": "IASA, plain intervals",
     "iasa_plain_iterative": "IASA, plain, iterative",
@@ -86,7 +87,8 @@ def loss_curves(histories: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     figure, axes = plt.subplots(1, len(histories), figsize=(1.2 + 1.9 * len(histories), 2.3), squeeze=False)
     for axis, (name, curves) in zip(axes[0], histories.items(), strict=True):
         for budget, history in curves.items():
-            axis.semilogy(np.arange(1, len(history) + 1), history, lw=0.9, label=BUDGET_NAMES[budget])
+            epochs, style = np.arange(1, len(history) + 1), {"color": BUDGET_COLOURS[budget], "lw": 0.9}
+            axis.semilogy(epochs, history, label=BUDGET_NAMES[budget], **style)
         axis.set(title=name, xlabel="epoch")
     axes[0, 0].set_ylabel("mean training loss")
     axes[0, 0].legend()
@@ -199,16 +201,16 @@ def seed_spread(table: pd.DataFrame, published: Mapping[str, Sequence[float]]) -
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 3.8), sharey=True)
     for index, (axis, quantity) in enumerate(zip(axes, QUANTITIES, strict=True)):
         for position, stage in enumerate(STAGES):
-            for shift, (budget, name) in zip((-0.15, 0.15), BUDGET_NAMES.items(), strict=True):
+            for shift, (budget, name) in zip((-0.2, 0, 0.2), BUDGET_NAMES.items(), strict=True):
                 chosen = table[(table.budget == budget) & (table.stage == stage) & (table.quantity == quantity)]
                 axis.plot(np.full(len(chosen), position + shift), 1 - chosen.r2, "o", ms=3, mew=0, alpha=0.6,
-                          color="C0" if shift < 0 else "C2", label=f"ours, {name}" * (position == 0))  # fmt: skip
-            axis.plot(position, 1 - published[stage][index], "_", ms=16, mew=1.8, color="C1",
+                          color=BUDGET_COLOURS[budget], label=f"ours, {name}" * (position == 0))  # fmt: skip
+            axis.plot(position, 1 - published[stage][index], "_", ms=20, mew=1.8, color="C1",
                       label="published run" * (position == 0))  # fmt: skip
         axis.set(title=quantity, yscale="log", xticks=range(len(STAGES)))
         axis.set_xticklabels([STAGE_NAMES[stage] for stage in STAGES], rotation=90)
     axes[0].set_ylabel("1 − R²")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
 
 
