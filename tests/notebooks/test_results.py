@@ -17,6 +17,7 @@ from sobolev_utils.basket import GaussianBasket
 from sobolev_utils.fingerprints import sha256
 from sobolev_utils.metrics import r2
 from sobolev_utils.model_card import DTYPES, EXAMPLE, TAKEN
+from sobolev_utils.problem import BUDGETS
 from sobolev_utils.provenance import UNRECORDED
 from sobolev_utils.stages import PUBLISHED, QUANTITIES
 
@@ -44,7 +45,45 @@ def by_cell(seeds, budget):
 
 
 def test_ten_seeds_fill_every_cell(seeds):
-    assert (seeds.groupby(KEYS).seed.nunique() == 10).all() and len(seeds) == 240
+    assert (seeds.groupby(KEYS).seed.nunique() == 10).all() and len(seeds) == 10 * 3 * 4 * 3
+    assert set(seeds.budget) == set(BUDGETS)
+
+
+class TestWhatTheNotebooksSay:
+    """Of all seeds, with the settings of the notebooks."""
+
+    @pytest.fixture(scope="class")
+    def errors(self, seeds):
+        rows = seeds.assign(error=1 - seeds.r2)
+        return rows.pivot(index=["budget", "quantity", "seed"], columns="stage", values="error")
+
+    def test_each_derivative_costs_accuracy(self, errors):
+        by_quantity = errors.stack().unstack("quantity")
+        assert (by_quantity["values"] < by_quantity.deltas).all() and (by_quantity.deltas < by_quantity.gammas).all()
+
+    def test_fine_tuning_brings_the_values_back(self, errors):
+        ours = errors.loc[["paths_8192", "fresh_paths"]].xs("values", level="quantity")
+        assert (ours.pruned < 3e-4).all()
+
+    def test_derivatives_of_the_network_bring_back_what_it_had(self, errors):
+        fixed = errors.loc["paths_8192"]
+        assert (fixed.sobolev_nn < fixed.pruned / 2).all() and (fixed.sobolev_nn < 1.5 * fixed.oversized).all()
+
+    def test_derivatives_of_the_reference_are_better_than_all_else(self, errors):
+        ours = errors.loc[["paths_8192", "fresh_paths"]]
+        others = ours[["oversized", "pruned", "sobolev_nn"]].min(axis=1)
+        assert (ours.sobolev_reference < others / 10).all()
+
+    def test_derivatives_help_under_the_published_recipe_too(self, errors):
+        recipe = errors.loc["paper_recipe"]
+        for stage in ("sobolev_nn", "sobolev_reference"):
+            assert (recipe[stage] < recipe.pruned).all()
+
+
+def test_exact_ranges_and_zonotopes_help_where_the_notebook_says_so():
+    wide = pd.read_csv(TABLES / "overestimation.csv").set_index(["network", "method"])["value, output"]
+    assert wide["trained", "operations"] > 2 * wide["trained", "intervals"]
+    assert wide["initialised", "intervals"] > 2 * wide["initialised", "zonotopes"]
 
 
 @pytest.mark.parametrize("stage", FRESH_PATHS)
@@ -242,6 +281,12 @@ class TestTakenAway:
             session = onnxruntime.InferenceSession(self.MODELS / f"{stage}_{budget}_{dtype}.onnx")
             scores = [r2(*pair) for pair in zip(truth, session.run(None, {"spots": x.astype(dtype)}), strict=True)]
             np.testing.assert_allclose(1 - np.array(scores), 1 - expected, rtol=1e-2)
+
+    def test_the_runtime_agrees_with_jax(self):
+        """Of the worst network: all spots together, and in float64 the worst spot too."""
+        errors = pd.read_csv(TABLES / "onnx_agreement.csv").set_index(["dtype", "spots", "output"])
+        assert (errors.loc["float32", "together"] <= 1e-6).all() and (errors.loc["float64"] <= 1e-12).all(axis=None)
+        assert (errors.loc["float32", "worst spot"] <= 1e-5).all() and len(errors) == 12
 
     def test_the_readme_example_runs_where_there_is_no_jax(self):
         assert EXAMPLE in (ROOT / "README.md").read_text() and EXAMPLE in (self.MODELS / "README.md").read_text()
