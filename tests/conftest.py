@@ -8,6 +8,7 @@ import matplotlib
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
+from sobolev_utils.environment import jax_fault
 from sobolev_utils.schedule import waits
 
 jax.config.update("jax_enable_x64", True)
@@ -26,6 +27,11 @@ def gallery(tmp_path_factory):
     for name in ("figures", "tables"):
         (results / name).symlink_to(Path(__file__).parents[1] / "results" / name)
     return write_gallery(results).parent
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput") and (why := jax_fault()):
+        raise pytest.UsageError(why)
 
 
 def pytest_collection_modifyitems(items):
