@@ -65,15 +65,13 @@ def _check_shapes(samples: Samples) -> None:
             )
 
 
-def _annealed(learning_rate: float, weight_decay: float, steps: int) -> tuple[optax.Schedule, optax.Schedule]:
-    """The cosine rate, and a decay of the weights that falls with it."""
-    rate = optax.cosine_decay_schedule(learning_rate, steps)
-    return rate, lambda count: weight_decay * rate(count) / learning_rate
+_SCHEDULES = {
+    "cosine": optax.cosine_decay_schedule,
+    "constant": lambda learning_rate, steps: optax.constant_schedule(learning_rate),
+}
 
 
-def _adam(learning_rate: float, weight_decay: float, steps: int) -> optax.GradientTransformation:
-    rate, decay = _annealed(learning_rate, weight_decay, steps)
-
+def _adam(rate: optax.Schedule, decay: optax.Schedule) -> optax.GradientTransformation:
     def is_matrix(parameters):
         return jax.tree.map(lambda p: p.ndim > 1, parameters)
 
@@ -82,8 +80,7 @@ def _adam(learning_rate: float, weight_decay: float, steps: int) -> optax.Gradie
     )
 
 
-def _muon(learning_rate: float, weight_decay: float, steps: int) -> optax.GradientTransformation:
-    rate, decay = _annealed(learning_rate, weight_decay, steps)
+def _muon(rate: optax.Schedule, decay: optax.Schedule) -> optax.GradientTransformation:
     # A quarter of the rate for the biases, which Adam moves by the rate each, Muon a whole matrix by its norm
     return optax.contrib.muon(
         rate, weight_decay=decay, adam_learning_rate=lambda count: rate(count) / 4, adam_b2=0.99
@@ -104,14 +101,18 @@ def fit(
     learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
     optimiser: str = "adam",
+    schedule: str = "cosine",
     name: str = "training",
 ) -> tuple[Surrogate, np.ndarray]:
-    """Minimise E loss(model, samples) at a cosine rate; returns a new model and the loss by epoch.
+    """Minimise E loss(model, samples); returns a new model and the loss by epoch.
 
     Each epoch asks `draw(key)` for samples, the same ones (`shuffled`) or fresh ones, and takes one step for each
     `batch` of them (None: 512), in order. Epochs are scanned in one compiled program, called for one chunk after
     another so that a progress bar called `name` can move; samples are drawn and kept on the device. The history is
     the mean loss over each epoch, shape (epochs,), as it was during training.
+
+    schedule: "cosine", a rate that falls from `learning_rate` to 0 over all steps by half a period of the cosine; or
+    "constant", as in the published recipe.
 
     Weights W, not biases, decay by eta * weight_decay * (eta / learning_rate) * W in a step of rate eta: decoupled
     from the gradient (Loshchilov & Hutter 2019), and annealed with the rate, so that the early steps look for a
@@ -130,6 +131,8 @@ def fit(
         raise ValueError(f"epochs and batch must be at least 1, got {epochs} and {batch}")
     if not (0 < learning_rate < np.inf and 0 <= weight_decay < np.inf):
         raise ValueError(f"need learning_rate > 0 and weight_decay >= 0, got {learning_rate} and {weight_decay}")
+    if schedule not in _SCHEDULES:
+        raise ValueError(f"unknown schedule {schedule!r}, expected one of {sorted(_SCHEDULES)}")
     if optimiser == "levenberg_marquardt":
         if batch is not None or weight_decay:
             raise ValueError("Levenberg-Marquardt takes all samples at once and no decay: leave out both")
@@ -146,7 +149,8 @@ def fit(
     steps = size // batch
 
     graph, parameters, constants = nnx.split(model, nnx.Param, ...)
-    optimise = _OPTIMISERS[optimiser](learning_rate, weight_decay, epochs * steps)
+    rate = _SCHEDULES[schedule](learning_rate, epochs * steps)
+    optimise = _OPTIMISERS[optimiser](rate, lambda count: weight_decay * rate(count) / learning_rate)
 
     def model_of(parameters):
         return nnx.merge(graph, parameters, constants)

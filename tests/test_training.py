@@ -32,11 +32,12 @@ def assert_same(one, other, **tolerance):
         np.testing.assert_allclose(a, b, **tolerance)
 
 
-def plain_loop(model, draw, loss, *, epochs, batch, learning_rate):
+def plain_loop(model, draw, loss, *, epochs, batch, learning_rate, schedule="cosine"):
     """Adam step by step and without a scan: the model and the mean loss of each epoch."""
     graph, parameters, constants = nnx.split(model, nnx.Param, ...)
     steps = draw(KEY).y.size // batch
-    optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, epochs * steps))
+    rates = {"cosine": optax.cosine_decay_schedule(learning_rate, epochs * steps), "constant": learning_rate}
+    optimiser = optax.adam(rates[schedule])
     moments, history = optimiser.init(parameters), []
 
     @jax.jit
@@ -108,11 +109,13 @@ class TestShuffled:
 
 # 6 epochs are 6 chunks of the compiled program, 23 are one
 @pytest.mark.parametrize(
-    "epochs, draw, loss", [(6, DRAW, sobolev()), (23, DRAW, plain), (6, fresh, plain)], ids=["six", "prime", "fresh"]
+    "epochs, draw, loss, schedule",
+    [(6, DRAW, sobolev(), "constant"), (23, DRAW, plain, "cosine"), (6, fresh, plain, "cosine")],
+    ids=["six", "prime", "fresh"],
 )
-def test_it_is_a_plain_loop_however_it_is_cut(epochs, draw, loss):
+def test_it_is_a_plain_loop_however_it_is_cut(epochs, draw, loss, schedule):
     model = random_surrogate(widths=(4,))
-    settings = {"epochs": epochs, "batch": 8, "learning_rate": 1e-2}
+    settings = {"epochs": epochs, "batch": 8, "learning_rate": 1e-2, "schedule": schedule}
     trained, history = fit(model, draw, loss, key=KEY, **settings)
     expected, curve = plain_loop(model, draw, loss, **settings)
     assert history.shape == (epochs,)
@@ -272,6 +275,7 @@ def test_divergence_after_some_epochs_keeps_their_losses():
         ({"learning_rate": np.nan}, "got nan and"),
         ({"weight_decay": -0.1}, "and -0.1"),
         ({"weight_decay": np.nan}, "and nan"),
+        ({"schedule": "linear"}, r"unknown schedule 'linear', expected one of \['constant', 'cosine'\]"),
         ({"optimiser": "sgd"}, r"unknown optimiser 'sgd', expected one of \['adam', 'levenberg_marquardt', 'muon'\]"),
     ],
 )
