@@ -193,7 +193,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("n_assets", [0, -1])
     def test_random_baskets_without_assets(self, n_assets):
-        with pytest.raises(ValueError, match=f"at least one asset, got n_assets = {n_assets}"):
+        with pytest.raises(ValueError, match=f"n_assets must be at least 1, got {n_assets}"):
             GaussianBasket.random(0, n_assets)
 
     @pytest.mark.parametrize("volatility", [0, -0.2, np.inf, np.nan])

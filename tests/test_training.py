@@ -11,7 +11,7 @@ from oracles import labelled_by, leaves, random_basket, random_surrogate, unifor
 from sobolev_utils.losses import plain, sobolev
 from sobolev_utils.metrics import r2
 from sobolev_utils.network import Surrogate
-from sobolev_utils.simulation import CurvedSamples, Samples, StripSamples
+from sobolev_utils.samples import CurvedSamples, Samples, StripSamples
 from sobolev_utils.training import Diverged, fit, shuffled
 
 KEY = jax.random.key(0)
@@ -225,7 +225,10 @@ def test_divergence_hands_back_the_last_finite_state():
     x = jnp.asarray(uniform_points(32, 3))
     samples = Samples(x, jnp.where(jnp.arange(32) < 16, 1.0, jnp.nan), jnp.zeros((32, 3)))
     model = random_surrogate(widths=(4,))
-    with pytest.raises(Diverged, match=r"^oversized diverged at step 3 of 24: lower .* 0.01$") as info:
+    with pytest.raises(
+        Diverged,
+        match=r"^oversized diverged at step 3 of 24: in its batch samples.y holds 8 entries that are not",
+    ) as info:
         fit(model, lambda key: samples, plain, key=KEY, epochs=6, batch=8, learning_rate=0.01, name="oversized")
     assert info.value.step == 3 and info.value.history.size == 0
     # a step at the full rate, from which the cosine has hardly fallen
@@ -249,13 +252,15 @@ def test_divergence_at_the_first_step_of_a_chunk_or_after_the_last(epochs):
         return jnp.sum(jnp.sqrt(jnp.maximum(model.layers[0].bias[...], 0) * 0))
 
     model = random_surrogate(widths=(4,))
-    with pytest.raises(Diverged, match=f"diverged at step 2 of {epochs}") as info:
+    with pytest.raises(
+        Diverged, match=f"diverged at step 1 of {epochs}: the loss, 0, is finite and its gradient is not"
+    ) as info:
         fit(model, DRAW, loss, key=KEY, epochs=epochs, batch=32)
     assert_same(info.value.model, model, rtol=0)
 
 
 def test_divergence_after_some_epochs_keeps_their_losses():
-    with pytest.raises(Diverged) as info:
+    with pytest.raises(Diverged, match=r"lower the learning rate, 1e\+60$") as info:
         fit(random_surrogate(), DRAW, plain, key=KEY, epochs=20, batch=8, learning_rate=1e60)
     error = info.value
     assert error.history.size == (error.step - 1) // 4 and np.isfinite(error.history).all()
@@ -265,8 +270,8 @@ def test_divergence_after_some_epochs_keeps_their_losses():
 @pytest.mark.parametrize(
     "changed, message",
     [
-        ({"epochs": 0}, "epochs and batch must be at least 1, got 0 and 8"),
-        ({"batch": 0}, "got 1 and 0"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"batch": 0}, "batch must be at least 1, got 0"),
         ({"batch": 12}, "an epoch of 32 samples is not a whole number of batches of 12"),
         ({"batch": 64}, "batches of 64"),
         ({"learning_rate": 0}, "need learning_rate > 0 and weight_decay >= 0, got 0 and"),
