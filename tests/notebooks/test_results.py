@@ -273,7 +273,7 @@ def test_a_run_finds_the_committed_errors_again(seeds):
 def test_a_notebook_runs_alone_with_other_parameters(tmp_path):
     """Plain papermill, from another folder, narrow and short."""
     settings = {
-        "01_data_generation": ["-p", "n_assets", "3", "-p", "n_paths", "2048"],
+        "01_data_generation": ["-p", "n_assets", "3", "-p", "n_samples", "2048"],
         "02_oversized_model": ["-p", "seed", "7", "-p", "width", "32", "-p", "epochs", "100"],
     }
     for stem, parameters in settings.items():
