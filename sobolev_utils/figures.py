@@ -293,5 +293,5 @@ def beyond(study: pd.DataFrame, seeds: pd.DataFrame, published: Mapping[str, Seq
             )  # fmt: skip
         axis.set(xscale="log", yscale="log", xlabel="parameters", title=quantity, xlim=(20, 2e5))
     axes[0].set_ylabel("$1 - R^2$")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=7)
     return caption(figure, study, seeds)
