@@ -18,7 +18,8 @@ export MPLBACKEND =
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce notebooks seeds study test test-install test-lab verify faults lab html bench lint lock clean anew
+.PHONY: help reproduce notebooks seeds study test test-install test-lab verify sweep faults lab html bench lint lock \
+    clean anew
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } \
@@ -62,6 +63,9 @@ lab: $(STAMP) ## JupyterLab on the notebooks, for this machine alone and by a to
 
 html: $(STAMP) ## the notebooks as they ran, as pages to read: results/html/index.html
 	@$(PY) -m sobolev_utils.gallery
+
+sweep: $(STAMP) ## all notebooks under a few dozen combinations of parameters, into results/tables/sweep.csv; an hour
+	@$(PY) tests/benchmarks/sweep.py
 
 bench: $(STAMP) ## time, memory and how far it repeats, into results/tables/: timings, repeatability.csv and others
 	@$(PY) tests/benchmarks/run.py

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "beyond",
+    "caption",
     "changes",
     "dense_and_sparse",
     "derivatives",
@@ -58,6 +59,13 @@ METHOD_NAMES = {
 def use_style() -> None:
     """Apply `paper.mplstyle` to all figures that follow."""
     plt.style.use(Path(__file__).with_name("paper.mplstyle"))
+
+
+def caption(figure: Figure, *studies: pd.DataFrame) -> Figure:
+    """Say below a figure of studies, read by `outputs.read_study`, what these were made with; returns the figure."""
+    told = dict.fromkeys(study.attrs["of"] for study in studies)
+    figure.supxlabel(f"study of {'; and of '.join(told)}", fontsize=6, color="0.4")
+    return figure
 
 
 def derivatives(trained: Mapping[str, Trained], test: Truth, underlying: np.ndarray, name: str) -> Figure:
@@ -211,7 +219,7 @@ def seed_spread(table: pd.DataFrame, published: Mapping[str, Sequence[float]]) -
         axis.set_xticklabels([STAGE_NAMES[stage] for stage in STAGES], rotation=90)
     axes[0].set_ylabel("1 − R²")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
-    return figure
+    return caption(figure, table)
 
 
 def pruning_methods(table: pd.DataFrame) -> Figure:
@@ -220,7 +228,7 @@ def pruning_methods(table: pd.DataFrame) -> Figure:
     A point is the median over the seeds, the thick bar the quartiles, the thin one the extremes. table: columns
     method, parameters, seed, stage, quantity, r2. Methods are drawn in the order of `METHOD_NAMES`.
     """
-    table = table[table.stage == "pruned"]
+    study, table = table, table[table.stage == "pruned"]
     names = {method: name for method, name in METHOD_NAMES.items() if method in set(table.method)}
     sizes = sorted(set(table.parameters), reverse=True)
     shape = {"figsize": (7.2, 0.6 + 2.3 * len(sizes)), "sharex": "col", "sharey": True, "squeeze": False}
@@ -241,7 +249,7 @@ def pruning_methods(table: pd.DataFrame) -> Figure:
         axes[0].set(yticks=range(len(names)), yticklabels=names.values(), ylim=(len(names) - 0.5, -0.5))
     for axis in rows[-1]:
         axis.set_xlabel("1 − R²")
-    return figure
+    return caption(figure, study)
 
 
 def step_cost(table: pd.DataFrame) -> Figure:
@@ -256,7 +264,7 @@ def step_cost(table: pd.DataFrame) -> Figure:
         axis.minorticks_off()
         axis.legend(fontsize=7)
     axes[0].set(ylabel="milliseconds a step", ylim=(None, 1e4))
-    return figure
+    return caption(figure, table)
 
 
 def beyond(study: pd.DataFrame, seeds: pd.DataFrame, published: Mapping[str, Sequence[float]]) -> Figure:
@@ -287,5 +295,5 @@ def beyond(study: pd.DataFrame, seeds: pd.DataFrame, published: Mapping[str, Seq
             )  # fmt: skip
         axis.set(xscale="log", yscale="log", xlabel="parameters", title=quantity, xlim=(20, 2e5))
     axes[0].set_ylabel("$1 - R^2$")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7)
-    return figure
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=7)
+    return caption(figure, study, seeds)

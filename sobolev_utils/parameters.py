@@ -42,7 +42,7 @@ RULES: dict[str, tuple] = {
     "upper": (-1.0, 10.0),
     "reversion": (0.0, 100.0),
     "mean_variance": (1e-4, 1.0),
-    "floor": (1e-8, 0.1),
+    "floor": (1e-8, 0.01),
     "n_steps": (1, 256),
     "n_truth": (4, 512),
     "n_nets": (2, 1024),
@@ -56,13 +56,15 @@ def _strike(strike, volatility, exposure, maturity, spread, n_samples, n_assets,
     """Where the strike must lie for labels, and the closed form on the test set, to vary: in reach of both."""
     end = sqrt(spread**2 * exposure + maturity - exposure) * volatility  # deviation of the basket in the sample
     if not n_samples * NormalDist().cdf(-abs(strike - 1) / end) >= 8:
-        return "so near to 1 that at least 8 payoffs of the sample end on either side of it"
+        return "a strike so near to 1 that at least 8 payoffs of the sample end on either side of it"
     deviation = volatility * sqrt(maturity - exposure)
     # of the basket on the test set: uniform in `GaussianBasket.box`, for weights that are alike
     tested = (1 + 0.5 * sqrt((n_assets - 1) / 12)) / sqrt(12 * n_assets)
     if abs(strike - 1) > 2 * tested + 6 * deviation:
-        return "so near to 1 that the price varies on the test set"
-    return "" if n_test * min(1, deviation / tested) >= 4 else "known by more test spots: raise n_test or volatility"
+        return "a strike so near to 1 that the price varies on the test set"
+    if n_test * min(1, deviation / tested) < 4:
+        return "a strike with more test spots near it: raise n_test or volatility"
+    return ""
 
 
 def _box(lower, upper, strike, maturity, mean_variance) -> str:
@@ -73,7 +75,7 @@ def _box(lower, upper, strike, maturity, mean_variance) -> str:
     if max(upper[1] ** 2, mean_variance) * maturity > 2:
         return "with a variance until maturity of at most 2: lower maturity, mean_variance or the upper volatility"
     reach = exp(sqrt(mean_variance * maturity))
-    low, high = lower[0] / reach**6, upper[0] * reach**2
+    low, high = lower[0] / reach**6, upper[0] * reach
     return "" if low <= strike <= high else f"spots for a strike of {strike:g}: these are for {low:.3g} to {high:.3g}"
 
 

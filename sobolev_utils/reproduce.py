@@ -125,7 +125,8 @@ def run_seeds(
         frames.append(collect_r2(folder, seed))
         print(f"seed {seed} done, {number} of {seeds}", flush=True)
     table = pd.concat(frames)[["budget", "stage", "quantity", "seed", "r2"]]
-    written = save_study(results, "r2_seeds", table)
+    problem = as_run(chosen, parameters).get(MADE_BY["problem"], {})
+    written = save_study(results, "r2_seeds", table, problem, parameters)
     for folder in folders.values():
         shutil.rmtree(folder)
     return written

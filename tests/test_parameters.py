@@ -71,7 +71,7 @@ REFUSED = {
         {"maturity": 1.01, "strike": 1.8},
         "01_data_generation: strike = 1.8 .* on the test set",
     ),
-    "too few test spots": ({"n_test": 16, "volatility": 0.01, "strike": 1}, "strike = 1.0 .* more test spots"),
+    "too few test spots": ({"n_test": 16, "volatility": 0.01, "strike": 1}, "strike = 1.0 .* with more test spots"),
     "strike of the last": ({"strike": 2.1, "volatility": 1}, "08_your_own_model: lower = .* a strike of 2.1"),
     "box": ({"lower": [1, 0.1, 0.1]}, "08_your_own_model: lower = .* four numbers"),
     "box upside down": ({"lower": [1.5, 0.1, 0.1, 0]}, "08_your_own_model: lower = .* each below"),

@@ -195,6 +195,17 @@ class TestBeyond:
             for best, other in zip(self.errors("labels_sobol_control"), self.errors(way), strict=True):
                 assert best.mean() <= other.mean()
 
+    def test_from_paths_the_error_falls_faster_than_that_of_a_mean(self):
+        paths = np.array([2048, 8192, 32768, 65536])
+        for quantity in range(3):
+            means = [self.errors(f"pathwise_{n}", "rmse")[quantity].mean() for n in paths]
+            assert np.polyfit(np.log(paths), np.log(means), 1)[0] < -0.5
+
+
+def test_in_equal_time_one_cotangent_is_ahead_of_the_whole_jacobian():
+    means = pd.read_csv(TABLES / "vjp_accuracy.csv").groupby("way")[["rmse_prices", "rmse_deltas"]].mean()
+    assert (means.loc["one cotangent"] < means.loc["whole Jacobian, forward"]).all()
+
 
 def test_what_steps_and_the_last_digits_cost():
     """As measured by `make bench`; a Sobolev step beside a plain one, sampled ones beside whole matrices."""
@@ -327,13 +338,6 @@ def test_a_notebook_runs_alone_with_other_parameters(tmp_path):
         environment = os.environ | {"MPLBACKEND": "", "SOBOLEV_RESULTS": str(tmp_path)}
         subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
     assert (tmp_path / "data" / "oversized.npz").is_file()
-
-
-def test_a_notebook_run_too_early_names_the_one_to_run_first(tmp_path):
-    command = [sys.executable, "-m", "sobolev_utils.reproduce", "03_iasa_pruning", "--results", tmp_path]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 1
-    assert "run notebooks/01_data_generation.ipynb first" in run.stderr
 
 
 def test_the_readme_example_runs():
