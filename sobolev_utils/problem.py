@@ -50,15 +50,15 @@ class Problem:
     def source(self, budget: str, relabel: Callable[[Samples], Samples] = lambda samples: samples) -> Draw:
         """Where an epoch of training gets its samples, and, through `relabel`, their targets.
 
-        budget "paths_8192" is the fixed sample of 8,192 paths (or as many as there are) in a new order each epoch;
-        "fresh_paths" draws as many new paths each epoch. Raises ValueError for any other budget.
+        budget "paths_8192" is the fixed sample of 8,192 labels (or as many as there are) in a new order each epoch;
+        "fresh_paths" draws as many new labels each epoch. Raises ValueError for any other budget.
         """
         if budget not in BUDGETS:
             raise ValueError(f"unknown budget {budget!r}, expected one of {BUDGETS}")
         if budget == "paths_8192":
             return shuffled(relabel(self.samples))
-        n_paths = self.samples.y.size
-        return lambda key: relabel(self.reference.sample(key, n_paths))
+        n_labels = self.samples.y.size
+        return lambda key: relabel(self.reference.sample(key, n_labels))
 
 
 def save_problem(

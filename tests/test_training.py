@@ -145,8 +145,9 @@ def test_it_finds_the_least_squares_solution():
     assert history[0] > 10 * history[-1]
 
 
-@pytest.mark.parametrize("optimiser", ["adam", "muon"])
-def test_it_learns_the_closed_form(optimiser):
+# a third of which each leaves; training on values alone leaves 3e-5 and 4e-4, 1e-6 and 1e-5
+@pytest.mark.parametrize("optimiser, limits", [("adam", (5e-5, 8e-4)), ("muon", (4e-7, 6e-6))])
+def test_it_learns_the_closed_form(optimiser, limits):
     basket = random_basket(2)
     x, x_test = (jnp.asarray(uniform_points(256, 2, seed)) for seed in (0, 1))
     samples = Samples(x, basket.value(x), basket.delta(x))
@@ -154,8 +155,8 @@ def test_it_learns_the_closed_form(optimiser):
     settings = {"epochs": 240, "batch": 64, "learning_rate": 2e-2, "optimiser": optimiser}
     trained, history = fit(model, shuffled(samples), sobolev(), key=KEY, **settings)
     assert history[-1] < 1e-3 * history[0]
-    assert r2(basket.value(x_test), trained(x_test)) > 0.999
-    assert r2(basket.delta(x_test), trained.delta(x_test)) > 0.99
+    assert 1 - r2(basket.value(x_test), trained(x_test)) < limits[0]
+    assert 1 - r2(basket.delta(x_test), trained.delta(x_test)) < limits[1]
 
 
 def test_a_step_of_muon_is_orthogonal_in_weights_and_of_adam_in_biases():
