@@ -22,11 +22,14 @@ def as_floats(x, dtype=None, *, name: str = "values") -> jax.Array:
         x = jnp.asarray(x) if of_jax else np.asarray(x)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be an array of real numbers, got {type(x).__name__}: {error}") from None
-    if of_jax and dtype is None and jnp.issubdtype(x.dtype, jnp.floating):
-        return x
     if not any(jnp.issubdtype(x.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
         raise ValueError(f"{name} must be real numbers, got an array of {x.dtype}")
-    return jnp.asarray(x, jnp.result_type(x.dtype, float) if dtype is None else dtype)
+    if not of_jax and (x.dtype.itemsize > 8 or not x.dtype.isnative):  # JAX has no such types
+        x = x.astype(float)
+    x = jnp.asarray(x)
+    if dtype is None and jnp.issubdtype(x.dtype, jnp.floating):
+        return x
+    return x.astype(jnp.result_type(x, float) if dtype is None else dtype)
 
 
 def as_count(n, *, name: str, least: int = 1) -> int:

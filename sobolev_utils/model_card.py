@@ -101,8 +101,8 @@ gives the price of a call on a basket of {n} assets, its deltas and its gamma in
 
 **Stages.** `oversized`: trained on payoffs alone, here for comparison. `pruned`: what interval adjoint significance
 left of it, fine-tuned on payoffs. `sobolev_nn`: then on derivatives of the oversized network. `sobolev_reference`: on
-derivatives of the closed form. **Budgets.** `{BUDGETS[0]}`: the paper's, a fixed sample of {labels} labels.
-`{BUDGETS[1]}`: as many new ones in each epoch.
+derivatives of the closed form. **Budgets.** `{BUDGETS[0]}`: the paper's, a fixed sample of {labels} labels, each
+the mean of two mirrored payoffs. `{BUDGETS[1]}`: as many new ones in each epoch.
 
 | tensor | shape | meaning |
 |---|---|---|

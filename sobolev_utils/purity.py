@@ -44,16 +44,18 @@ def checked_shapes(name: str, f: Callable, *arguments):
 
 
 def _constants(jaxpr: Jaxpr, constants) -> Iterator:
-    """All numbers in a program that are not computed from its arguments."""
+    """The operations of a program in their order, and all numbers that are not computed from its arguments."""
     yield from constants
     for eqn in jaxpr.eqns:
+        yield eqn.primitive.name
         yield from (atom.val for atom in eqn.invars if isinstance(atom, Literal))
-        for parameter in eqn.params.values():
-            for inner in parameter if isinstance(parameter, list | tuple) else [parameter]:
-                if isinstance(inner, ClosedJaxpr):
-                    yield from _constants(inner.jaxpr, inner.consts)
-                elif isinstance(inner, Jaxpr):
-                    yield from _constants(inner, ())
+        for parameter in jax.tree.leaves(list(eqn.params.values())):
+            if isinstance(parameter, ClosedJaxpr):
+                yield from _constants(parameter.jaxpr, parameter.consts)
+            elif isinstance(parameter, Jaxpr):
+                yield from _constants(parameter, ())
+            elif isinstance(parameter, int | float):  # such as where a slice begins
+                yield parameter
 
 
 def _same(one, other) -> bool:

@@ -2,7 +2,7 @@
 
 python -m sobolev_utils.study [pruning] [beyond] [--seeds N] [--results FOLDER]
 
-Problem and settings are those of notebooks 01 to 03, read from their parameters cells, on the fixed sample of paths.
+Problem and settings are those of notebooks 01 to 03, read from their parameters cells, on the fixed sample.
 """
 
 import argparse

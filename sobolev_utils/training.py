@@ -110,6 +110,7 @@ def fit(
         raise ValueError(f"need learning_rate > 0 and weight_decay >= 0, got {learning_rate} and {weight_decay}")
     if schedule not in _SCHEDULES:
         raise ValueError(f"unknown schedule {schedule!r}, expected one of {sorted(_SCHEDULES)}")
+    check_weights(model)
     if optimiser == "levenberg_marquardt":
         if batch is not None or weight_decay:
             raise ValueError("Levenberg-Marquardt takes all samples at once and no decay: leave out both")
@@ -120,7 +121,6 @@ def fit(
         known = sorted([*_OPTIMISERS, "levenberg_marquardt"])
         raise ValueError(f"unknown optimiser {optimiser!r}, expected one of {known}")
     batch = batch or 512
-    check_weights(model)
     shapes = checked_shapes("draw", lambda key: as_samples(draw(key)), key)
     size = len(shapes.x)
     if size % batch:

@@ -48,11 +48,11 @@ def test_through_the_front_door_it_beats_what_first_order_reaches():
     draw = lambda key: SAMPLES  # noqa: E731
     adam, _ = fit(MODEL, draw, sobolev(), key=KEY, epochs=300, batch=40, learning_rate=1e-2)
     newton, history = fit(MODEL, draw, sobolev(), key=KEY, epochs=300, optimiser="levenberg_marquardt")
-    assert sobolev()(newton, SAMPLES) < 1e-2 * sobolev()(adam, SAMPLES)
+    assert sobolev()(newton, SAMPLES) < 1e-6 * sobolev()(adam, SAMPLES)
     assert 1 <= history.size <= 300 and (np.diff(history) <= 0).all()
     assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(newton, nnx.Param))} == {np.dtype(np.float64)}
     x = jnp.asarray(uniform_points(50, 2, seed=1))
-    assert r2(BASKET.value(x), newton(x)) > 1 - 1e-5
+    assert 1 - r2(BASKET.value(x), newton(x)) < 1e-7
 
 
 def test_a_perfect_model_is_left_where_it_is():
