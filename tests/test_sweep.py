@@ -1,7 +1,10 @@
 """The sweep of `make sweep`, a small one: what is admissible ends well, what is not is refused before any work."""
 
 import runpy
+import subprocess
 from pathlib import Path
+
+import pytest
 
 SWEEP = runpy.run_path(str(Path(__file__).parent / "benchmarks" / "sweep.py"))
 
@@ -21,9 +24,18 @@ def test_far_from_the_defaults_a_notebook_ends_well_or_is_refused():
     assert table.reason[3].startswith("no notebook has a parameter 'strikes'; there are: basket_seed,")
 
 
-def test_one_that_stops_in_its_work_is_neither():
-    outcome, notebook, reason = SWEEP["outcome"](["02_oversized_model"], {})
-    assert (outcome, notebook) == ("stopped", "02_oversized_model") and "run notebooks/01_data_generation" in reason
+@pytest.mark.parametrize("trace", ["results", "a second line", "usage"])
+def test_one_that_stops_in_its_work_or_says_more_than_a_line_is_neither(monkeypatch, trace):
+    def run(command, **_):
+        if trace == "results":
+            command[command.index("--results") + 1].mkdir()
+        before = "Traceback\n" * (trace == "a second line")
+        told = f"{before}reproduce: 02_oversized_model, In [9]: AssertionError\n"
+        return subprocess.CompletedProcess(command, 2 if trace == "usage" else 1, "", told)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    outcome, notebook, reason = SWEEP["outcome"]([], {})
+    assert (outcome, notebook, reason) == ("stopped", "02_oversized_model", "In [9]: AssertionError")
 
 
 def test_the_names_of_the_large_one_are_unlike():

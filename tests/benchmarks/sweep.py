@@ -127,10 +127,11 @@ def outcome(stems: Sequence[str], parameters: Mapping[str, object]) -> tuple[str
         worked = results.exists()
     if not run.returncode:
         return WELL, "", ""
-    told = run.stderr.strip().removeprefix("reproduce: ").replace(scratch, "").splitlines() or ["nothing said"]
-    stem = next((path.stem for path in NOTEBOOKS.glob(NUMBERED) if told[-1].startswith(path.stem)), "")
+    told = run.stderr.strip().replace(scratch, "").splitlines() or ["nothing said"]
+    last = told[-1].removeprefix("reproduce: ")
+    stem = next((path.stem for path in NOTEBOOKS.glob(NUMBERED) if last.startswith(path.stem)), "")
     refused = run.returncode == 1 and len(told) == 1 and not worked
-    return REFUSED if refused else STOPPED, stem, told[-1].removeprefix(stem).lstrip(":, ")
+    return REFUSED if refused else STOPPED, stem, last.removeprefix(stem).lstrip(":, ")
 
 
 def sweep(stems: Sequence[str], chosen: Sequence[tuple[str, dict[str, object], str]]) -> pd.DataFrame:

@@ -340,6 +340,13 @@ def test_a_notebook_runs_alone_with_other_parameters(tmp_path):
     assert (tmp_path / "data" / "oversized.npz").is_file()
 
 
+def test_a_notebook_run_too_early_names_the_one_to_run_first(tmp_path):
+    command = [sys.executable, "-m", "sobolev_utils.reproduce", "03_iasa_pruning", "--results", tmp_path]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "run notebooks/01_data_generation.ipynb first" in run.stderr
+
+
 def test_the_readme_example_runs():
     """The first steps that a reader copies, as they stand there."""
     example, *_ = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
