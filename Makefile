@@ -18,8 +18,7 @@ export MPLBACKEND =
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce notebooks seeds study test test-install test-lab verify sweep faults lab html bench lint lock \
-    clean anew
+.PHONY: help reproduce notebooks seeds study test test-install test-lab verify sweep faults lab html bench lint lock clean anew
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } \

@@ -47,7 +47,7 @@ RULES: dict[str, tuple] = {
     "n_truth": (4, 512),
     "n_nets": (2, 1024),
     "stage": ("oversized", "pruned", "sobolev_nn", "sobolev_reference"),
-    "budget": ("paths_8192", "fresh_paths"),
+    "budget": ("paths_8192", "fresh_paths", "paper_recipe"),
     "level": (0.4, 1.6),
 }
 
