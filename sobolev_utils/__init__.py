@@ -16,7 +16,8 @@ Modules, each importing only from those below it:
     interval_rules         losses      directions
     walker   affine        network     simulation   symmetry
     interval_arithmetic                basket   payoffs
-    chains   rounding                    files    fingerprints
+    chains   self_check                  files    fingerprints
+             rounding
 
 `problem` is the case study as the notebooks share it; all others but `simulation` and below take any reference model.
 """
