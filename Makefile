@@ -52,6 +52,7 @@ test-lab: $(STAMP) ## every notebook in JupyterLab, and the site, in a browser w
 
 verify: $(STAMP) ## the rigour of the enclosures, against ball arithmetic and samples
 	@PYTHONPATH=tests $(PY) -m verify
+	@PYTHONPATH=tests $(PY) -m verify.elementary --quick
 
 faults: $(STAMP) ## what kills, full disks and other accidents leave behind, into results/tables/faults.csv
 	@PYTHONPATH=tests $(PY) -m faults

@@ -17,7 +17,8 @@ Modules, each importing only from those below it:
                            diagnosis
     walker   affine        network     simulation   symmetry
     interval_arithmetic    purity      samples  basket   payoffs
-    chains   rounding                  arrays   files    fingerprints   parameters   environment
+    chains   self_check                arrays   files    fingerprints   parameters   environment
+             rounding
 
 `problem` is the case study as the notebooks share it; all others but `simulation` and below take any reference model.
 """

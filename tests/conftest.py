@@ -1,6 +1,7 @@
 """Every test runs in float64, without a screen; notebooks run after those whose files they read."""
 
 import gc
+import os
 from pathlib import Path
 
 import jax
@@ -15,6 +16,8 @@ jax.config.update("jax_enable_x64", True)
 # Kernels may keep what they compile: one at a time. Of two processes at once one may read what the other half wrote.
 jax.config.update("jax_enable_compilation_cache", False)
 matplotlib.use("agg")
+# in kernels, where it would be one more output
+os.environ["PYTHONWARNINGS"] = "ignore:the error bounds of elementary functions:UserWarning"
 gc.set_threshold(50_000)  # what JAX traces is many small objects, of which few die soon
 
 
