@@ -54,5 +54,5 @@ def sensitivities(price: Callable, spots: jax.Array) -> tuple[jax.Array, jax.Arr
 
 
 def _check(volatility) -> None:
-    if not 0 < volatility < float("inf"):
+    if not isinstance(volatility, jax.core.Tracer) and not 0 < volatility < float("inf"):
         raise ValueError(f"the volatility must be positive and finite, got {volatility}")
