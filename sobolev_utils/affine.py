@@ -3,6 +3,11 @@
 A zonotope is a value c + sum_k e_k g_k + r with symbols e_k in [-1, 1], which it shares with other values, and an
 error of its own, of at most the radius r (Comba & Stolfi 1993; Stolfi & de Figueiredo 1997). Linear maps are exact, a
 product loses what is quadratic in the symbols. All rounding goes into r (see `rounding`).
+
+The margins in r are those of one operation after the other. XLA keeps to that order as long as it simplifies the
+algebra, because of the barriers in `Zonotope`; afterwards it drops them, and what it does then (fusing loops,
+computing a value again, contracting a b + c) rounds no more than the margins allow. The barriers are needed: sums
+could do without, but XLA turns (x c) d into x (c d) for constants c and d, and where c d underflows x is lost.
 """
 
 import functools
@@ -42,7 +47,7 @@ class Zonotope:
     """
 
     def __init__(self, centre, generators, radius, layout):
-        # XLA must not see two operations at once: it would reorder their constants
+        # without it (x 1e-200) 1e-200 becomes x 0
         self.centre, self.generators, self.radius = lax.optimization_barrier((centre, generators, radius))
         self.shape, self.dtype, self.layout = centre.shape, centre.dtype, layout
         self.mixed = self.range = None
@@ -126,10 +131,10 @@ def ball(interval):
 
 
 def point(x):
-    """A constant as a zonotope; XLA reads what is subnormal as zero."""
-    smallest = jnp.finfo(x.dtype).smallest_normal
+    """A constant as a zonotope; XLA reads what is subnormal as zero, and what is not a number may be any."""
     lower, upper = bounds(x)
-    return without_symbols(jnp.where(lower == upper, lower, 0), jnp.where(lower == upper, 0, smallest))
+    error = jnp.where(jnp.isnan(x), jnp.inf, jnp.finfo(x.dtype).smallest_normal)
+    return without_symbols(jnp.where(lower == upper, lower, 0), jnp.where(lower == upper, 0, error))
 
 
 def without_symbols(centre, radius):
@@ -144,8 +149,8 @@ def up(radius, n):
 
 
 def computed_once(*arrays):
-    """The same arrays. XLA would work them out anew for each generator that they multiply, and drops its own barriers
-    before it does; a loop that never turns stays.
+    """The same arrays. XLA would work them out anew for each generator that they multiply, as it has dropped the
+    barriers by the time it fuses loops; a loop that never turns stays.
     """
 
     def without_nan(arrays):

@@ -6,6 +6,7 @@ so that the domain can bound f at once. Reverse sweeps come as scale * f(root) w
 g s(x) + (g x) s'(x) is g (s + x s')(x).
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -42,6 +43,17 @@ class Program:
 
         return value(self)
 
+    @functools.cached_property
+    def size(self):
+        """How many operations it is."""
+        found, stack = {VARIABLE}, [self]
+        while stack:
+            program = stack.pop()
+            if program not in found:
+                found.add(program)
+                stack.extend(part for part in program.parts if isinstance(part, Program))
+        return len(found) - 1
+
     @property
     def is_single(self):
         """Whether it is one operation, on the variable and numbers."""
@@ -67,6 +79,9 @@ class Program:
 
 MULTIPLES = ("neg", "copy", "mul", "div")
 VARIABLE = Program("variable", None, ())
+# operations of a chain at most: an activation and its derivatives have no more, and for a few times as many XLA,
+# which copies into each of its loops all that leads to it, takes minutes
+LARGEST = 32
 
 
 @dataclass(eq=False)
@@ -77,6 +92,11 @@ class Chain:
     program: Program = VARIABLE
     scale: object = None
     settled: object = field(default=None, repr=False)
+
+    @functools.cached_property
+    def size(self):
+        """How many operations it gathers."""
+        return self.program.size + (self.scale.size if isinstance(self.scale, Chain) else 0)
 
     @property
     def is_plain(self):
@@ -94,9 +114,19 @@ def settle(value, rules):
     return value.settled
 
 
-def extend(name, eqn, values):
-    """The output of an equation as a chain, or None where it is none."""
-    if name not in ELEMENTWISE:
+def extend(name, eqn, values, rules):
+    """The output of an equation as a chain, or None where it is none.
+
+    One that would be larger than LARGEST starts anew from its operands.
+    """
+    chain = _extended(name, eqn, values)
+    if chain is not None and chain.size > LARGEST:
+        chain = _extended(name, eqn, [settle(value, rules) for value in values])
+    return chain
+
+
+def _extended(name, eqn, values):
+    if name not in ELEMENTWISE or eqn.outvars[0].aval.dtype.kind not in "fb":
         return None
     parts = [_number(v) if is_array(v) else v if isinstance(v, Chain) else _plain(v) for v in values]
     chains = [part for part in parts if isinstance(part, Chain)]
@@ -189,11 +219,11 @@ def _plain(value):
 
 
 def _number(array):
-    """The number that a constant array holds everywhere, or None."""
+    """The number that a constant array holds everywhere, or None; nan is none."""
     if isinstance(array, jax.core.Tracer) or array.size == 0:
         return None
     array = np.asarray(array)
-    return array.flat[0] if array.size == 1 or (array == array.flat[0]).all() else None
+    return array.flat[0] if (array == array.flat[0]).all() else None
 
 
 def as_usual(eqn, *values):

@@ -25,6 +25,8 @@ __all__ = [
     "converted",
     "divide",
     "elementary",
+    "has_nan",
+    "is_floating",
     "multiply",
     "negative",
     "power",
@@ -82,12 +84,27 @@ def is_floating(x):
     return jnp.issubdtype(x.dtype, jnp.floating)
 
 
+def has_nan(x):
+    """Whether an array holds what is not a number, as far as that is known: it may be traced."""
+    return is_floating(x) and not isinstance(x, jax.core.Tracer) and bool(np.isnan(np.asarray(x)).any())
+
+
 def bounds(x):
-    """The bounds of a value, each normal or zero: XLA would read a subnormal constant as zero."""
+    """The bounds of a value, each normal or zero: XLA would read a subnormal constant as zero.
+
+    Of a constant that is not a number they are infinite.
+    """
     if not is_array(x):
         return x.lower, x.upper
-    x = jnp.asarray(x)
-    return (normal_down(x), normal_up(x)) if is_floating(x) else (x, x)
+    is_known, x = not isinstance(x, jax.core.Tracer) and not has_nan(x), jnp.asarray(x)
+    if not is_floating(x):
+        return x, x
+    lower, upper = normal_down(x), normal_up(x)
+    return (lower, upper) if is_known else _whole_where(jnp.isnan(x), lower, upper)
+
+
+def _whole_where(mask, lower, upper):
+    return jnp.where(mask, -jnp.inf, lower), jnp.where(mask, jnp.inf, upper)
 
 
 def negative(x):
@@ -117,7 +134,13 @@ def multiply(a, b):
         return power(a, 2)
     zero = functools.reduce(jnp.logical_or, [(lower == 0) & (upper == 0) for lower, upper in (bounds(a), bounds(b))])
     product = _hull([x * y for x in bounds(a) for y in bounds(b)])
-    return Interval(jnp.where(zero, 0, product.lower), jnp.where(zero, 0, product.upper))
+    product = Interval(jnp.where(zero, 0, product.lower), jnp.where(zero, 0, product.upper))
+    for x, (lower, upper) in ((a, bounds(b)), (b, bounds(a))):
+        if is_array(x) and (isinstance(x, jax.core.Tracer) or np.isinf(x).any()):
+            # zero times a constant that is infinite is no number
+            undefined = jnp.isinf(x) & (lower <= 0) & (upper >= 0)
+            product = Interval(*_whole_where(undefined, product.lower, product.upper))
+    return product
 
 
 def divide(a, b):
@@ -131,7 +154,7 @@ def divide(a, b):
         return x / jnp.where(jnp.isnan(x), x, jnp.where(whole, 1, y * scale)) * scale
 
     result = _hull([quotient(x, y) for x in bounds(a) for y in (lower, upper)])
-    return Interval(jnp.where(whole, -jnp.inf, result.lower), jnp.where(whole, jnp.inf, result.upper))
+    return Interval(*_whole_where(whole, result.lower, result.upper))
 
 
 def _hull(values):
@@ -156,8 +179,7 @@ def power(x, y):
 def real_power(x, y):
     """x^y = exp(y log x) for x >= 0; the whole line where x may be negative."""
     y = elementary("exp", multiply(converted(y, x.dtype), elementary("log", x)))
-    whole = bounds(x)[0] < 0
-    return Interval(jnp.where(whole, -jnp.inf, y.lower), jnp.where(whole, jnp.inf, y.upper))
+    return Interval(*_whole_where(bounds(x)[0] < 0, y.lower, y.upper))
 
 
 def elementary(name, x):
@@ -175,10 +197,12 @@ def converted(x, dtype):
         if is_array(x):
             return x.astype(new)
         raise NotImplementedError(f"an interval of {old} cannot become one of {new}: keep to floating point")
+    if not is_array(x) and not jnp.issubdtype(new, jnp.floating) and not np.can_cast(old, new):
+        raise NotImplementedError(f"an interval of {old} cannot become one of {new}: not all of it fits")
     if is_array(x) and not isinstance(x, jax.core.Tracer):
         exact = np.asarray(x).astype(new)
         with np.errstate(invalid="ignore"):
-            if (exact.astype(old) == np.asarray(x)).all():
+            if ((exact.astype(old) == np.asarray(x)) | (exact != exact)).all():
                 return exact
     lower, upper = (end.astype(new) for end in bounds(x))
     if is_floating(x) or _digits(old) > _digits(new):

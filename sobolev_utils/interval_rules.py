@@ -1,4 +1,11 @@
-"""The rules of interval arithmetic: for each primitive of JAX, its interval equivalent."""
+"""The rules of interval arithmetic: for each primitive of JAX, its interval equivalent.
+
+Comparisons of intervals may be open, and so may integers that are chosen by them: intervals of booleans and integers.
+They are moved, chosen and compared, but no arithmetic is done with them, as integers wrap around; and what is looked
+up by one is not enclosed, as a table increases in no sense with its index.
+"""
+
+import functools
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +19,8 @@ from sobolev_utils.interval_arithmetic import (
     converted,
     divide,
     elementary,
+    has_nan,
+    is_floating,
     multiply,
     negative,
     power,
@@ -30,7 +39,21 @@ def _increasing(eqn, *args):
 
 def _moving(eqn, *args):
     """Elements copied to other places."""
-    return as_usual(eqn, *args) if all(map(is_array, args)) else _increasing(eqn, *args)
+    if all(map(is_array, args)):
+        return as_usual(eqn, *args)
+    _check_constants(args)
+    places = range(len(args))[INDICES.get(eqn.primitive.name, slice(0))]
+    if not all(is_array(args[i]) for i in places):
+        raise NotImplementedError("an index that depends on an undecided comparison: choose by jnp.where instead")
+    sides = zip(*(bounds(x) if i not in places else (x, x) for i, x in enumerate(args)), strict=True)
+    lower, upper = (as_usual(eqn, *side) for side in sides)
+    if eqn.primitive.multiple_results:
+        return list(map(Interval, lower, upper))
+    if eqn.primitive.name == "gather" and is_floating(lower):
+        # out of bounds it may fill in what is not a number
+        missing = jnp.isnan(lower) | jnp.isnan(upper)
+        lower, upper = jnp.where(missing, -jnp.inf, lower), jnp.where(missing, jnp.inf, upper)
+    return Interval(lower, upper)
 
 
 def _unchanged(eqn, *args):
@@ -74,7 +97,9 @@ def _is_finite(x):
 def _select(eqn, which, *cases):
     """The case that `which` names; the hull of both where it is undecided."""
     if is_array(which):
-        return _moving(eqn, which, *cases)
+        return as_usual(eqn, which, *cases) if all(map(is_array, cases)) else _increasing(eqn, which, *cases)
+    if which.dtype != bool:
+        raise NotImplementedError("a choice among several cases by an integer that is undecided")
     (fl, fu), (tl, tu) = map(bounds, cases)
     return Interval(
         jnp.where(which.lower, tl, jnp.where(which.upper, jnp.minimum(fl, tl), fl)),
@@ -82,23 +107,44 @@ def _select(eqn, which, *cases):
     )
 
 
+def _check_constants(args):
+    if any(is_array(x) and has_nan(x) for x in args):
+        raise ValueError("a constant is not a number (nan), and operations may hide it")
+
+
+def _of_numbers(name, rule):
+    """The rule with its operands checked: no constant that is not a number, no integers that it does not hold for."""
+
+    @functools.wraps(rule)
+    def checked(eqn, *args):
+        _check_constants(args)
+        for x in args:
+            holds = is_array(x) or is_floating(x) or name in ORDERED or (name in LOGICAL and x.dtype == bool)
+            if not holds:
+                raise NotImplementedError(f"an interval of {x.dtype}, in which there is no arithmetic")
+        return rule(eqn, *args)
+
+    return checked
+
+
 MOVING = (
     "broadcast_in_dim reshape transpose squeeze expand_dims rev tile pad concatenate stack split unstack "
     "slice dynamic_slice dynamic_update_slice gather scatter iota"
 ).split()
+# the operands that are indices
+ONE, REST = slice(1, 2), slice(1, None)
+INDICES = {"gather": ONE, "scatter": ONE, "dynamic_slice": REST, "dynamic_update_slice": slice(2, None)}
 UNCHANGED = "copy stop_gradient optimization_barrier name device_put".split()
-NATURAL_RULES = {
+COMPARISONS = "gt ge lt le eq ne".split()
+# What holds for numbers of every kind, and what holds for booleans too.
+ORDERED = [*COMPARISONS, *"max min clamp sign reduce_max reduce_min not pow".split()]
+LOGICAL = "and or reduce_and reduce_or".split()
+ON_NUMBERS = {
     **{name: lambda eqn, x: elementary(eqn.primitive.name, x) for name in ELEMENTARY},
-    **dict.fromkeys(MOVING, _moving),
-    **dict.fromkeys(
-        "max min clamp sign floor ceil reduce_max reduce_min and or reduce_and reduce_or".split(), _increasing
-    ),
-    **dict.fromkeys(UNCHANGED, _unchanged),
-    **dict.fromkeys("gt ge lt le eq ne".split(), _compare),
+    **dict.fromkeys([*"max min clamp sign floor ceil reduce_max reduce_min".split(), *LOGICAL], _increasing),
+    **dict.fromkeys(COMPARISONS, _compare),
     "not": lambda eqn, x: _not(x),
     "is_finite": lambda eqn, x: _is_finite(x),
-    "select_n": _select,
-    "convert_element_type": lambda eqn, x: converted(x, eqn.params["new_dtype"]),
     "neg": lambda eqn, x: negative(x),
     "abs": lambda eqn, x: absolute(x),
     "add": lambda eqn, a, b: add(a, b),
@@ -112,4 +158,11 @@ NATURAL_RULES = {
     "one_minus_square": lambda eqn, x: add(np.ones((), x.dtype), negative(power(x, 2))),
     "reduce_sum": _sum,
     "dot_general": _dot,
+}
+NATURAL_RULES = {
+    **dict.fromkeys(MOVING, _moving),
+    **dict.fromkeys(UNCHANGED, _unchanged),
+    "select_n": _select,
+    "convert_element_type": lambda eqn, x: converted(x, eqn.params["new_dtype"]),
+    **{name: _of_numbers(name, rule) for name, rule in ON_NUMBERS.items()},
 }

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sobolev_utils.interval_arithmetic import Interval, bounds
+from sobolev_utils.interval_arithmetic import Interval, bounds, is_floating
 from sobolev_utils.interval_rules import NATURAL_RULES
 from sobolev_utils.rounding import normal_down, normal_up
 from sobolev_utils.self_check import check_arithmetic
@@ -78,8 +78,10 @@ def enclose(f, *, exact_ranges=True):
     All this is given `rounding.ELEMENTARY`, error bounds measured on the CPU; on a machine unlike those there is a
     warning, once.
 
-    Raises NotImplementedError, naming the primitive and its source line, for an operation without a rule,
-    ValueError for bounds that are crossed or not a number, unless they are traced, and
+    Raises NotImplementedError, naming the primitive and its source line, for an operation without a rule, or with
+    none for integers that the intervals leave open, such as an index; TypeError where no argument is an `Interval`;
+    ValueError for bounds that are crossed, and for bounds and constants that are not a number (nan). Where those are
+    traced, as under jit, all that is returned is the whole line instead.
     `self_check.SelfCheckError` where XLA's results on this machine are not within the bounds.
     """
 
@@ -100,9 +102,7 @@ def extension(f, domain):
             return f(*args, **kwargs)
 
         check_arithmetic()
-        for x in leaves:
-            if isinstance(x, Interval) and not isinstance(x.lower, jax.core.Tracer):
-                _check_order(np.asarray(x.lower), np.asarray(x.upper))
+        _check_arguments(leaves)
         points = [jax.ShapeDtypeStruct(x.shape, x.dtype) if isinstance(x, Interval) else x for x in leaves]
         closed, shapes = jax.make_jaxpr(flat, return_shape=True)(*points)
         lift, rules = domain()
@@ -114,7 +114,48 @@ def extension(f, domain):
             for x, v in zip(leaves, closed.in_avals, strict=True)
         ]
         outputs = walk(closed.jaxpr, closed.consts, values, rules)
-        outputs = [Interval(*bounds(y)) if jnp.issubdtype(y.dtype, jnp.floating) else y for y in outputs]
+        outputs = [Interval(*bounds(y)) if is_floating(y) else y for y in outputs]
+        outputs = _unknown_where(_not_a_number([*leaves, *closed.consts]), outputs)
         return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
 
     return extended
+
+
+def _check_arguments(leaves):
+    """Raise unless there are intervals among the arguments, each of ordered floating-point numbers."""
+    boxes = [x for x in leaves if isinstance(x, Interval)]
+    if not boxes:
+        got = ", ".join(sorted({type(x).__name__ for x in leaves})) or "none"
+        raise TypeError(f"expected an Interval among the arguments, got {got}: make one by box(lower, upper)")
+    for x in boxes:
+        kinds = {(np.shape(end), str(getattr(end, "dtype", type(end).__name__))) for end in (x.lower, x.upper)}
+        if len(kinds) > 1 or not {kind for _, kind in kinds} <= {"float32", "float64"}:
+            raise ValueError(f"expected bounds of one shape and dtype, float32 or float64, got {sorted(kinds)}")
+        if not any(isinstance(end, jax.core.Tracer) for end in (x.lower, x.upper)):
+            _check_order(np.asarray(x.lower), np.asarray(x.upper))
+
+
+def _not_a_number(arguments):
+    """Whether a traced argument holds what is not a number, or bounds that are crossed; None if none is traced."""
+    broken = []
+    for x in arguments:
+        if isinstance(x, Interval):
+            broken.extend([(~(x.lower <= x.upper)).any()] if isinstance(x.lower, jax.core.Tracer) else [])
+        elif isinstance(x, jax.core.Tracer) and is_floating(x):
+            broken.append(jnp.isnan(x).any())
+    return functools.reduce(jnp.logical_or, broken) if broken else None
+
+
+def _unknown_where(broken, outputs):
+    """Outputs of which nothing is known where an argument is broken: an operation may hide it, as tanh does."""
+
+    def unknown(y):
+        if broken is None or not isinstance(y, Interval):
+            return y
+        if y.dtype == bool:
+            least, most = False, True
+        else:
+            least, most = (-jnp.inf, jnp.inf) if is_floating(y) else (jnp.iinfo(y.dtype).min, jnp.iinfo(y.dtype).max)
+        return Interval(jnp.where(broken, least, y.lower), jnp.where(broken, most, y.upper))
+
+    return list(map(unknown, outputs))

@@ -30,7 +30,7 @@ import numpy as np
 
 from sobolev_utils.intervals import Interval, enclose
 from sobolev_utils.network import Surrogate
-from sobolev_utils.significance import Significance, extremes
+from sobolev_utils.significance import Significance, expect, extremes
 from sobolev_utils.subdivision import enclose_subdivided
 
 __all__ = ["Step", "change", "change_bound", "changes_enclosed", "changes_found"]
@@ -42,14 +42,15 @@ Step = tuple[Sequence[np.ndarray], Sequence[jax.Array]]
 def change_bound(analysis: Significance, keep: Sequence[np.ndarray], constants: Sequence[jax.Array]) -> float:
     """The bound of the theorem, in units of the output: nodes outside `keep` are held at `constants`, (width,) each.
 
-    analysis: `significance.analyse` of one box by "intervals" or "operations"; others prove nothing here. For the
-    midpoints of its values it is half the sum of the significances. Raises ValueError for a constant that is not in
-    the enclosure of its node.
+    analysis: `significance.analyse` of one box by "intervals" or "operations". For the midpoints of its values the
+    bound is half the sum of the significances. Raises ValueError for an analysis by another method, which proves
+    nothing here, and for a constant that is not in the enclosure of its node.
     """
+    expect(analysis, ("operations", "intervals"), "the analysis")
     total = 0.0
     layers = zip(analysis.values[1:-1], analysis.adjoints[1:-1], keep, constants, strict=True)
     for layer, (values, adjoints, kept, constant) in enumerate(layers, start=1):
-        gone = np.setdiff1d(np.arange(values.shape[0]), kept)
+        gone = np.flatnonzero(_gone(values.shape[0], kept))
         outside = gone[~np.asarray(values.contains(constant))[gone]]
         if outside.size:
             node = outside[0]
@@ -60,13 +61,24 @@ def change_bound(analysis: Significance, keep: Sequence[np.ndarray], constants: 
         distance = np.maximum(values.upper - constant, constant - values.lower).astype(np.float64)
         # sum and factors are rounded to nearest, or to zero: a millionth and the smallest normal number cover that
         distance += np.finfo(np.float32).smallest_normal
-        total += (1 + 1e-6) * float((distance * np.asarray(adjoints.magnitude, np.float64))[gone].sum())
+        slope = np.asarray(adjoints.magnitude, np.float64)
+        # what is never heard changes nothing, however far it moves
+        change = np.where(slope == 0, 0, distance) * slope
+        total += (1 + 1e-6) * float(change[gone].sum())
     return total
 
 
 def removed(widths: Sequence[int], keep: Sequence[np.ndarray]) -> list[np.ndarray]:
     """For each hidden layer a mask (width,) of the nodes that do not stay."""
-    return [np.isin(np.arange(width), kept, invert=True) for width, kept in zip(widths, keep, strict=True)]
+    return [_gone(width, kept) for width, kept in zip(widths, keep, strict=True)]
+
+
+def _gone(width, kept):
+    """A mask (width,) of the nodes that do not stay. Raises ValueError for a mask in place of indices."""
+    kept = np.asarray(kept)
+    if kept.size and (kept.dtype.kind not in "iu" or kept.min() < 0 or kept.max() >= width):
+        raise ValueError(f"expected the indices of nodes that stay, from 0 to {width - 1}, got {kept}")
+    return np.isin(np.arange(width), kept, invert=True)
 
 
 def change(

@@ -4,7 +4,7 @@ The set is a box, or a box in other axes, x = A t with t in the box (the data's 
 enclose values and adjoints from outside; `inside` finds what is reached, from within.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,6 +21,7 @@ __all__ = [
     "METHODS",
     "Significance",
     "analyse",
+    "expect",
     "extremes",
     "inside",
     "nodes_along",
@@ -40,11 +41,13 @@ class Significance:
     """Enclosures of the values [n] and the adjoints of all nodes over a box, layer by layer.
 
     Both lists run from the inputs over the hidden layers to the output; each entry has shape (width,), that of the
-    output ().
+    output (). `method` says what was found, and so what it proves: enclosures of one box by one of METHODS, their
+    union over sub-boxes ("subdivided"), or what is reached from inside ("inside"); None, not known, proves nothing.
     """
 
     values: list[Interval]
     adjoints: list[Interval]
+    method: str | None = None
 
     @property
     def by_layer(self) -> list[jax.Array]:
@@ -53,7 +56,9 @@ class Significance:
         To first order it bounds how far the output moves when the node is held at a constant within its range, in
         units of the output (Afghan & Naumann, ICCS 2020; Kichler et al. 2024).
         """
-        return [value.width * adjoint.magnitude for value, adjoint in zip(self.values, self.adjoints, strict=True)]
+        pairs = [(value.width, adjoint.magnitude) for value, adjoint in zip(self.values, self.adjoints, strict=True)]
+        # a node that never moves, or is never heard, has none, however little is known of its other side
+        return [jnp.where((width == 0) | (slope == 0), 0, width * slope) for width, slope in pairs]
 
     @property
     def hidden(self) -> list[jax.Array]:
@@ -95,11 +100,25 @@ def analyse(
     (n_inputs, n), the set is {A t: t in box}. Raises ValueError for a box of another shape or an unknown method.
     """
     checked(model, box, method, axes)
-    return Significance(*jax.jit(METHODS[method](nodes_along(model, axes)))(box))
+    return Significance(*jax.jit(METHODS[method](nodes_along(model, axes)))(box), method)
+
+
+def expect(significance: Significance, methods: Sequence[str], what: str) -> None:
+    """Raise ValueError unless a significance was found by one of these methods."""
+    if significance.method not in methods:
+        raise ValueError(f"{what} must be found by {' or '.join(methods)}, got one found by {significance.method}")
 
 
 def checked(model: Surrogate, box: Interval, method: str, axes: jax.Array | None) -> None:
-    """Raise ValueError unless an analysis can be made of this: a finite box with an interval for each input."""
+    """Raise ValueError unless an analysis can be made of this: a finite box with an interval for each input, and a
+    surrogate of finite numbers.
+    """
+    if not isinstance(box, Interval):
+        raise ValueError(f"expected an Interval of inputs, made by box(lower, upper), got {type(box).__name__}")
+    for name, array in model.arrays().items():
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            place = tuple(map(int, np.argwhere(~np.isfinite(array))[0]))
+            raise ValueError(f"expected a surrogate of finite numbers, got {name}{list(place)} = {array[place]}")
     n = model.n_inputs if axes is None else np.shape(axes)[-1]
     if box.shape != (n,):
         raise ValueError(f"the box must have shape {(n,)}, one interval per input, got {box.shape}")
@@ -131,7 +150,7 @@ def inside(
         return jnp.concatenate([v.ravel() for v in jax.tree.leaves(program(x))])
 
     shapes = jax.eval_shape(program, box.lower)
-    return Significance(*unflatten(extremes(flat, box, samples=samples, rounds=rounds, seed=seed), shapes))
+    return Significance(*unflatten(extremes(flat, box, samples=samples, rounds=rounds, seed=seed), shapes), "inside")
 
 
 def extremes(f: Callable, box: Interval, *, samples: int = 2**14, rounds: int = 10, seed: int = 0) -> Interval:
@@ -186,8 +205,11 @@ def tightness(analysis: Significance, reached: Significance) -> list[dict]:
 
     value_ratio is the width of a node's enclosure over that of its reached range, with median and maximum over the
     layer; adjoint_ratio the enclosed over the reached max |adjoint|; rank_correlation Spearman's, of the two
-    significances. The truth lies between, so the ratios bound the overestimation from above.
+    significances. The truth lies between, so the ratios bound the overestimation from above. Raises ValueError where
+    the two are exchanged.
     """
+    expect(analysis, (*METHODS, "subdivided"), "the analysis")
+    expect(reached, ("inside",), "what is reached")
     rows = []
     for layer in range(1, len(analysis.values)):
         values = _ratio(analysis.values[layer].width, reached.values[layer].width)

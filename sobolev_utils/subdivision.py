@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from sobolev_utils.intervals import Interval
 from sobolev_utils.network import Surrogate
-from sobolev_utils.significance import METHODS, Significance, checked, nodes_along, unflatten
+from sobolev_utils.significance import METHODS, Significance, checked, expect, nodes_along, unflatten
 
 __all__ = ["analyse_subdivided", "enclose_subdivided"]
 
@@ -38,9 +38,10 @@ def analyse_subdivided(
     A step splits the batch / 2 sub-boxes of largest excess: the mean over all nodes of how far the enclosures of
     value and |adjoint| go beyond (1 + tolerance) times what is `reached` (`significance.inside`). It ends when no
     sub-box has any, at `boxes` sub-boxes, or after `seconds`, with compilation left out; a time makes the result
-    depend on the machine. Raises ValueError as `analyse` does.
+    depend on the machine. Raises ValueError as `analyse` does, and for what is not `reached` from inside.
     """
     checked(model, box, method, axes)
+    expect(reached, ("inside",), "what is reached")
     program = nodes_along(model, axes)
     shapes = jax.eval_shape(program, box.lower)
     n_values, size = (sum(v.size for v in jax.tree.leaves(part)) for part in (shapes[0], shapes))
@@ -58,7 +59,7 @@ def analyse_subdivided(
         return y, jnp.maximum(excess - tolerance, 0).mean(), jnp.argmax(x.width * adjoint)
 
     union = enclose_subdivided(examine, box, size, boxes=boxes, seconds=seconds, batch=batch)
-    return Significance(*unflatten(union, shapes))
+    return Significance(*unflatten(union, shapes), "subdivided")
 
 
 def enclose_subdivided(

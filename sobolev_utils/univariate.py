@@ -50,13 +50,13 @@ def exact_range(program, x):
     return Interval(jnp.maximum(natural.lower, low), jnp.minimum(natural.upper, high))
 
 
-def affine_enclosure(program, x, pieces=8):
+def affine_enclosure(program, x, everything, pieces=8):
     """A slope a, an array, and an Interval b such that f(t) is in a t + b for every t in x.
 
-    a is the slope of the chord, the best there is where f is convex or concave, and b the range of f(t) - a t. It
-    is found on `pieces` pieces of x: where f' - a has one sign, at their ends; elsewhere to second order.
+    `everything` is the range of f over x, which is b where x is not bounded, with a slope of zero. Elsewhere a is
+    the slope of the chord, the best there is where f is convex or concave, and b the range of f(t) - a t. It is found
+    on `pieces` pieces of x: where f' - a has one sign, at their ends; elsewhere to second order.
     """
-    everything = exact_range(program, x)
     bounded = jnp.isfinite(x.lower) & jnp.isfinite(x.upper) & jnp.isfinite(x.upper - x.lower)
     lower, upper = (jnp.where(bounded, end, 0) for end in bounds(x))
     ends = [lower, *(jnp.clip(end, lower, upper) for end in _brackets(program, x.dtype).kinks.ravel()), upper]

@@ -23,7 +23,8 @@ def walk(jaxpr, consts, args, rules):
     are walked into, and scans are unrolled. With a rule "univariate", elementwise programs of one variable are
     gathered (see `chains`) and come to `rules["univariate"](program, value)`.
 
-    Raises NotImplementedError, naming the primitive and its source line, for a primitive without a rule.
+    Raises NotImplementedError for a primitive without a rule, and what a rule raises for operands that it does not
+    take, naming the primitive and its source line.
     """
     return [settle(value, rules) for value in _walk(jaxpr, consts, args, rules, "an unknown line")]
 
@@ -44,10 +45,13 @@ def _walk(jaxpr, consts, args, rules, caller):
             body = jax.make_jaxpr(lambda x: jnp.exp(-(x * x)))(eqn.invars[0].aval)
         if all(map(is_array, values)) and not any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in atoms):
             outputs = as_usual(eqn, *values)
-        elif "univariate" in rules and (chain := extend(name, eqn, values)) is not None:
+        elif "univariate" in rules and (chain := extend(name, eqn, values, rules)) is not None:
             outputs = chain
         elif name in rules:
-            outputs = rules[name](eqn, *(settle(value, rules) for value in values))
+            try:
+                outputs = rules[name](eqn, *(settle(value, rules) for value in values))
+            except (NotImplementedError, ValueError) as error:
+                raise type(error)(f"{error}; by the primitive '{name}', used at {line}") from error
         elif body is not None:
             body = _unrolled(eqn) if name == "scan" else body
             outputs = _walk(getattr(body, "jaxpr", body), getattr(body, "consts", ()), values, rules, line)

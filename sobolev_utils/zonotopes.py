@@ -27,7 +27,7 @@ from sobolev_utils.affine import (
     up,
 )
 from sobolev_utils.chains import VARIABLE, Program, as_usual, is_array
-from sobolev_utils.interval_arithmetic import Interval, bounds, divide
+from sobolev_utils.interval_arithmetic import Interval, bounds, divide, is_floating
 from sobolev_utils.interval_rules import MOVING, NATURAL_RULES, UNCHANGED
 from sobolev_utils.univariate import affine_enclosure, exact_range
 from sobolev_utils.walker import walk
@@ -64,21 +64,28 @@ def _domain(limit):
         "convert_element_type": _convert,
         "reduce_sum": lambda eqn, x: total(symbols.mix(x), eqn.params["axes"]),
         "dot_general": lambda eqn, a, b: dot(symbols.mix(a), symbols.mix(b), eqn.params["dimension_numbers"]),
-        "univariate": lambda program, x: _univariate(program, x, rules),
     }
     rules = dict.fromkeys(NATURAL_RULES, _by_intervals)
-    rules |= {name: _within_range(rule, intervals.INTERVAL_RULES[name]) for name, rule in affine.items()}
+    rules |= {name: _within_range(name, rule) for name, rule in affine.items()}
+    rules["univariate"] = lambda program, x: _univariate(program, x, rules)
     rules |= dict.fromkeys(UNCHANGED, lambda eqn, *args: args)
     return symbols.of, rules
 
 
-def _within_range(affine, natural):
-    """A rule of affine arithmetic with the range that interval arithmetic finds: neither is always the tighter."""
+def _within_range(name, affine):
+    """A rule of affine arithmetic with the range that interval arithmetic finds: neither is always the tighter.
+
+    What comes from or to booleans and integers, which have no symbols, is left to interval arithmetic.
+    """
+    natural, of_masks = NATURAL_RULES[name], name == "select_n"
 
     def rule(eqn, *values):
-        outputs = affine(eqn, *values)
         ranges = natural(eqn, *map(_range, values))
-        for y, range_ in zip(*(v if isinstance(v, list | tuple) else [v] for v in (outputs, ranges)), strict=True):
+        is_of_masks = not of_masks and any(isinstance(x, Interval) for x in values)
+        if is_of_masks or not all(map(is_floating, _listed(ranges))):
+            return _balls(ranges)
+        outputs = affine(eqn, *values)
+        for y, range_ in zip(_listed(outputs), _listed(ranges), strict=True):
             if isinstance(y, Zonotope) and y.range is None:
                 y.range = range_ if isinstance(range_, Interval) else Interval(*bounds(range_))
         return outputs
@@ -91,15 +98,15 @@ def _range(x):
 
 
 def _univariate(program, x, rules):
-    """slope * x + offset, or the steps of the program one by one where they are affine."""
-    point = jax.ShapeDtypeStruct(x.shape, x.dtype)
-    if not jnp.issubdtype(jax.eval_shape(program, point).dtype, jnp.floating):
-        return exact_range(program, x.interval)
+    """slope * x + offset, or the steps of the program one by one where they are affine; within the exact range."""
     if program.is_affine:
-        closed = jax.make_jaxpr(program)(point)
+        closed = jax.make_jaxpr(program)(jax.ShapeDtypeStruct(x.shape, x.dtype))
         steps = {name: rule for name, rule in rules.items() if name != "univariate"}
         return walk(closed.jaxpr, closed.consts, [x], steps)[0]
-    slope, offset = affine_enclosure(program, x.interval)
+    everything = exact_range(program, x.interval)
+    if not is_floating(everything):
+        return everything
+    slope, offset = affine_enclosure(program, x.interval, everything)
     constant = ball(offset)
     slope, centre, radius = computed_once(slope, constant.centre, constant.radius)
 
@@ -108,7 +115,9 @@ def _univariate(program, x, rules):
 
     error = 4 * jnp.finfo(x.dtype).epsneg * (scaled(x.reach, jnp.abs(slope)) + jnp.abs(centre))
     radius = up(scaled(x.radius, jnp.abs(slope)) + radius + error, len(x.generators))
-    return Zonotope(scaled(x.centre) + centre, scaled(x.generators), radius, x.layout)
+    y = Zonotope(scaled(x.centre) + centre, scaled(x.generators), radius, x.layout)
+    y.range = everything
+    return y
 
 
 def _positive_part(x, rules):
@@ -122,24 +131,34 @@ def _reciprocal(x, rules):
 
 def _by_intervals(eqn, *values):
     """An operation on the ranges of its operands, which forgets the symbols."""
-    outputs = NATURAL_RULES[eqn.primitive.name](eqn, *map(_range, values))
-    outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-    return [ball(y) if isinstance(y, Interval) and jnp.issubdtype(y.dtype, jnp.floating) else y for y in outputs]
+    return _balls(NATURAL_RULES[eqn.primitive.name](eqn, *map(_range, values)))
+
+
+def _listed(outputs):
+    return outputs if isinstance(outputs, list | tuple) else [outputs]
+
+
+def _balls(outputs):
+    """Ranges, or one, as values of the domain."""
+    balls = [ball(y) if isinstance(y, Interval) and is_floating(y) else y for y in _listed(outputs)]
+    return balls if isinstance(outputs, list | tuple) else balls[0]
 
 
 def _moving(eqn, *values):
     """Elements copied to other places: so are the centres, the generators and the radii."""
     if all(map(is_array, values)):
         return as_usual(eqn, *values)
-    values = [point(x) if is_array(x) and jnp.issubdtype(x.dtype, jnp.floating) else x for x in values]
+    values = [point(x) if is_array(x) and is_floating(x) else x for x in values]
     is_moved = [isinstance(x, Zonotope) for x in values]
+    # what fills in where an index is out of bounds is a number, and depends on no symbol
+    filled = eqn.replace(params=eqn.params | {"fill_value": 0}) if eqn.primitive.name == "gather" else eqn
 
-    def move(*parts):
+    def move(*parts, eqn=filled):
         moved = as_usual(eqn, *(part if m else x for part, x, m in zip(parts, values, is_moved, strict=True)))
         return list(moved) if eqn.primitive.multiple_results else [moved]
 
     layout = common(*(x for x, m in zip(values, is_moved, strict=True) if m))
-    centres = move(*(getattr(x, "centre", 0) for x in values))
+    centres = move(*(getattr(x, "centre", 0) for x in values), eqn=eqn)
     radii = move(*(getattr(x, "radius", 0) for x in values))
     generators = jax.vmap(move, [0 if m else None for m in is_moved], axis_size=sum(n for _, n in layout))(
         *(laid_out(x, layout) if m else 0 for x, m in zip(values, is_moved, strict=True))
@@ -162,7 +181,7 @@ def _select(eqn, which, *cases):
 
 def _convert(eqn, x):
     new = np.dtype(eqn.params["new_dtype"])
-    if not isinstance(x, Zonotope) or not jnp.issubdtype(new, jnp.floating):
+    if not isinstance(x, Zonotope):
         return _by_intervals(eqn, x)
     if new == x.dtype:
         return x

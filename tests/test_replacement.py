@@ -1,5 +1,8 @@
 """The theorem of replaced nodes, on networks small enough to look everywhere."""
 
+import dataclasses
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,9 +19,14 @@ X = LOWER + np.random.default_rng(0).uniform(size=(2000, 3)) * (UPPER - LOWER)
 ALL = [np.arange(5), np.arange(4)]
 
 
-def analysed(activation="silu", seed=0):
+@functools.cache
+def analysis_of(activation, seed):
     model = random_surrogate(widths=(5, 4), activation=activation, seed=seed)
-    analysis = analyse(model, BOX)
+    return model, analyse(model, BOX)
+
+
+def analysed(activation="silu", seed=0):
+    model, analysis = analysis_of(activation, seed)
     return model, analysis, [value.midpoint for value in analysis.values[1:-1]]
 
 
@@ -56,6 +64,22 @@ def test_another_constant_has_a_larger_bound_and_one_outside_is_refused():
     with pytest.raises(ValueError, match="layer 1: the constant of node 3 is not in the enclosure"):
         change_bound(analysis, keep, constants)
     assert change_bound(analysis, ALL, constants) == 0
+
+
+@pytest.mark.parametrize("method", ["zonotopes", "subdivided", "inside", None])
+def test_only_an_analysis_of_one_box_proves_a_bound(method):
+    """Narrower enclosures are enclosures too, but not of the way from a node to its constant."""
+    _, analysis, constants = analysed()
+    with pytest.raises(ValueError, match=f"found by operations or intervals, got one found by {method}"):
+        change_bound(dataclasses.replace(analysis, method=method), ALL, constants)
+
+
+@pytest.mark.parametrize("kept", [np.array([True, False, True, True, True]), [0, 5], [-1], [0.0, 1.0]])
+def test_nodes_that_stay_are_named_by_their_indices(kept):
+    model, analysis, constants = analysed()
+    for bound in (lambda keep: change_bound(analysis, keep, constants), lambda keep: removed(model.widths, keep)):
+        with pytest.raises(ValueError, match="expected the indices of nodes that stay, from 0 to 4, got"):
+            bound([kept, ALL[1]])
 
 
 def test_the_way_leads_from_the_network_to_the_pruned_one():

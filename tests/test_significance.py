@@ -105,7 +105,11 @@ def test_tightness_compares_widths_magnitudes_and_ranks():
     adjoints = [box([0.0], [1.0]), box([-1.0, 0.0, 0.0], [0.0, 2.0, 1.0]), box(1.0, 1.0)]
     inner = [box([0.0], [0.0]), box([0.0, 0.0, 1.0], [1.0, 2.0, 3.0]), box(0.0, 2.0)]
     slopes = [box([0.0], [0.0]), box([-0.25, 0.5, 0.0], [0.5, 1.0, 0.5]), box(1.0, 1.0)]
-    hidden, output = tightness(Significance(values, adjoints), Significance(inner, slopes))
+    outer, reached = Significance(values, adjoints, "intervals"), Significance(inner, slopes, "inside")
+    hidden, output = tightness(outer, reached)
+    for exchanged in ((reached, outer), (outer, Significance(inner, slopes))):
+        with pytest.raises(ValueError, match=r"must be found by .*, got one found by"):
+            tightness(*exchanged)
     assert hidden["layer"] == "1" and output["layer"] == "output"
     assert hidden["value_ratio_median"] == pytest.approx(2) and hidden["value_ratio_max"] == pytest.approx(4)
     assert hidden["adjoint_ratio_median"] == pytest.approx(2)
@@ -209,6 +213,26 @@ def test_a_box_of_another_shape_is_refused(shape):
 def test_a_box_that_is_none_is_refused(lower, upper, message):
     with pytest.raises(ValueError, match=message):
         analyse(MODEL, Interval(jnp.full(3, lower), jnp.full(3, upper)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("activation", ["silu", "tanh"])
+def test_a_surrogate_that_is_not_finite_is_refused(value, activation):
+    arrays = random_surrogate(widths=(4, 4), activation=activation).arrays()
+    arrays["bias_0"] = np.where(np.arange(4) == 1, value, arrays["bias_0"])
+    for method in METHODS:
+        with pytest.raises(ValueError, match=rf"got bias_0\[1\] = {value}"):
+            analyse(Surrogate.from_arrays(arrays), box(LOWER, UPPER), method=method)
+
+
+def test_points_are_no_box():
+    with pytest.raises(ValueError, match=r"made by box\(lower, upper\), got ndarray"):
+        analyse(MODEL, LOWER)
+
+
+def test_what_is_never_heard_has_no_significance_however_wide():
+    whole = Interval(jnp.array([-jnp.inf]), jnp.array([jnp.inf]))
+    assert Significance([whole, box([1.0], [1.0])], [box([0.0], [0.0]), whole]).by_layer == [0, 0]
 
 
 def test_a_surrogate_with_several_outputs_is_refused():

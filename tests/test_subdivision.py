@@ -1,5 +1,7 @@
 """Unions over sub-boxes: still enclosures, and as tight as one has patience for."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,3 +86,5 @@ def test_bad_input_is_refused(reached):
         analyse_subdivided(MODEL, BOX, reached, boxes=0)
     with pytest.raises(ValueError, match=r"the box must have shape \(3,\)"):
         analyse_subdivided(MODEL, box([0.0], [1.0]), reached)
+    with pytest.raises(ValueError, match="what is reached must be found by inside, got one found by intervals"):
+        analyse_subdivided(MODEL, BOX, dataclasses.replace(reached, method="intervals"))

@@ -1,5 +1,7 @@
 """Ranges and affine enclosures of functions of one variable, against dense samples of them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from jax import lax
 
 from sobolev_utils.chains import VARIABLE, Program
 from sobolev_utils.intervals import box, enclose
-from sobolev_utils.univariate import affine_enclosure
+from sobolev_utils.univariate import affine_enclosure, exact_range
 
 FUNCTIONS = {
     "silu": jax.nn.silu,
@@ -75,10 +77,17 @@ def test_a_point_has_a_thin_range():
             assert np.all(y.width <= 1e-12 * np.maximum(1, np.abs(x)) * np.maximum(scale, 1)), name
 
 
+@functools.cache
+def affine(name):
+    """The affine enclosure of a function over all boxes, compiled once."""
+    program = Program(name, FUNCTIONS[name], (VARIABLE,))
+    return jax.jit(lambda x: affine_enclosure(program, x, exact_range(program, x)))(box(LOWER, UPPER))
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_affine_enclosures_hold(name):
     f = FUNCTIONS[name]
-    chord, rest = jax.jit(lambda x: affine_enclosure(Program(name, f, (VARIABLE,)), x))(box(LOWER, UPPER))
+    chord, rest = affine(name)
     x, points = sampled(f)
     residual = points - chord * x
     slack = 1e-12 * (1 + np.abs(points))
@@ -90,7 +99,7 @@ def test_affine_enclosures_hold(name):
 )
 def test_affine_enclosures_are_nearly_the_best_for_their_slope(name, factor):
     f = FUNCTIONS[name]
-    chord, rest = jax.jit(lambda x: affine_enclosure(Program(name, f, (VARIABLE,)), x))(box(LOWER, UPPER))
+    chord, rest = affine(name)
     x, points = sampled(f)
     least = np.ptp(points - chord * x, axis=0)
     assert np.all(rest.width <= 1.001 * factor * least + 1e-9)
