@@ -257,10 +257,10 @@ class TestSeeds:
         assert told == ["seed 42 done, 1 of 2", "seed 43 done, 2 of 2"]
         table = pd.read_csv(results / "tables" / "r2_seeds.csv")
         assert list(table.columns) == ["budget", "stage", "quantity", "seed", "r2"]
-        assert len(table) == 2 * 24
+        assert len(table) == 2 * 3 * 4 * 3
         assert (table.r2 == table.seed / 100).all()
         files = {path.relative_to(results).as_posix() for path in results.rglob("[!.]*") if path.is_file()}
-        assert files == {"tables/r2_seeds.csv", "tables/SHA256SUMS", "provenance.json"}
+        assert files == {"tables/r2_seeds.csv", "tables/studies.json", "tables/SHA256SUMS", "provenance.json"}
 
     def test_writes_no_table_when_one_seed_fails(self, makers, results, monkeypatch, capfd):
         save = reproduce.run_notebook
@@ -388,7 +388,7 @@ class TestThePaper:
         for path in reproduce.NOTEBOOKS.glob("*.ipynb"):
             written = [f"tables/{name}.csv" for name in saved_tables(path.stem)]
             assert schedule.undeclared(path, "Writes", written) == []
-        assert set(saved_tables("06_results")) == {"r2", "r2_table", "r2_spread"}
+        assert set(saved_tables("06_results")) == {"r2", "r2_table", "r2_spread", "onnx_agreement"}
 
     def test_they_wait_for_all_that_they_load(self, makers):
         for stem, done in makers.items():
