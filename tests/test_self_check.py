@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from oracles import DTYPES, numbers
 from verify.elementary import PIECES, float32_piece, judged, rounded
@@ -15,6 +17,8 @@ from sobolev_utils import self_check
 from sobolev_utils.intervals import box, enclose
 from sobolev_utils.rounding import ELEMENTARY
 from sobolev_utils.self_check import SelfCheckError, distance
+
+TABLE = Path(__file__).parents[1] / "results" / "tables" / "elementary.csv"
 
 
 @pytest.fixture
@@ -28,6 +32,16 @@ def anew():
     forget()
     yield
     forget()
+
+
+def test_the_committed_table_is_of_all_functions_and_holds_the_claims():
+    table = pd.read_csv(TABLE).set_index(["function", "precision"])
+    assert set(table.index) == {(name, dtype.__name__) for name in ELEMENTARY for dtype in DTYPES}
+    for (name, precision), row in table.iterrows():
+        assert row.bound_steps == ELEMENTARY[name][precision == "float64"]
+        assert (3 if precision == "float64" else 4) * row.largest_error_steps <= row.bound_steps, name
+        before = {-np.inf: 0, 0: 0x7F800000, -1: 0x40000000}[ELEMENTARY[name][2]]  # numbers left of the domain
+        assert row.arguments == 2**32 - before if precision == "float32" else row.arguments >= 10**7, name
 
 
 def test_pieces_of_a_part_are_each_of_its_arguments_once():
@@ -68,13 +82,14 @@ def test_a_function_outside_of_its_bound_is_refused(anew, monkeypatch, dtype):
         self_check.check_elementary("erfc", dtype)
 
 
-def test_the_check_runs_while_the_enclosure_is_traced(anew, monkeypatch):
+def test_the_check_runs_while_the_enclosure_is_traced_or_debugged(anew, monkeypatch):
     x = jax.tree.map(lambda end: jnp.stack([end, end]), box(0.0, 1.0))
     extension = jax.jit(jax.vmap(enclose(jnp.exp)))
     with monkeypatch.context() as patch, pytest.raises(SelfCheckError, match=r"^exp\("):
         patch.setitem(ELEMENTARY, "exp", (0, 0, *ELEMENTARY["exp"][2:]))
         extension(x)
-    y = extension(x)
+    with jax.debug_nans(True):
+        y = extension(x)
     assert (y.lower <= 1).all() and (y.upper >= np.e).all()
 
 
