@@ -1,25 +1,28 @@
 # Everything runs in .venv, which each target makes or refreshes by itself from requirements.lock.
 PYTHON ?= python3
-PY := .venv/bin/python
-STAMP := .venv/.lock-stamp
-PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.lock-stamp
 
-# The stamp holds the folder it was made in: a moved checkout, a half-made .venv and one whose Python has gone are made anew.
-# So is one of another version than that of a PYTHON named by the user.
+# The stamp holds the folder it was made in and the sum of the lock: a moved checkout, a half-made .venv, one of another
+# lock and one whose Python has gone are made anew. So is one of another version than that of a PYTHON named by the user.
+HERE := pwd -P; cksum < requirements.lock
 VERSION := -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null
 NAMED := $(if $(filter file,$(origin PYTHON)),$(PY),"$(PYTHON)")
-SOUND := $(shell [ "`cat $(STAMP) 2>/dev/null`" = "`pwd -P`" ] && \
+SOUND := $(shell [ "`cat $(STAMP) 2>/dev/null`" = "`$(HERE)`" ] && \
     found=`$(PY) $(VERSION)` && [ "$$found" = "`$(NAMED) $(VERSION)`" ] && echo yes)
 
 # Empty, so that a kernel chooses the backend that draws into the notebook.
 export MPLBACKEND =
+# What lies there would count as installed, or be imported instead.
+unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce notebooks seeds study test test-lab verify faults lab html bench lint lock clean anew
+.PHONY: help reproduce notebooks seeds study test test-install test-lab verify sweep faults lab html bench lint lock clean anew
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } \
-	    /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	    /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 ##@ The paper
 reproduce: $(STAMP) ## the whole paper into results/: the notebooks that something changed for; all with FORCE=1
@@ -41,11 +44,15 @@ test: $(STAMP) ## the tests, and the notebooks against their committed outputs
 	    --nbval --nbval-current-env --nbval-cell-timeout=300 \
 	    --cov=sobolev_utils --cov-report=term-missing:skip-covered --cov-fail-under=95
 
+test-install: $(STAMP) ## the lock, by the oldest and the newest pip and by each Python that is here; needs a network
+	@SOBOLEV_INSTALL=1 $(PY) -m pytest tests/test_install.py
+
 test-lab: $(STAMP) ## every notebook in JupyterLab, and the site, in a browser without a screen; pictures in build/
 	@$(PY) -m pytest tests/lab --verbose --capture=no
 
 verify: $(STAMP) ## the rigour of the enclosures, against ball arithmetic and samples
 	@PYTHONPATH=tests $(PY) -m verify
+	@PYTHONPATH=tests $(PY) -m verify.elementary --quick
 
 faults: $(STAMP) ## what kills, full disks and other accidents leave behind, into results/tables/faults.csv
 	@PYTHONPATH=tests $(PY) -m faults
@@ -56,6 +63,9 @@ lab: $(STAMP) ## JupyterLab on the notebooks, for this machine alone and by a to
 
 html: $(STAMP) ## the notebooks as they ran, as pages to read: results/html/index.html
 	@$(PY) -m sobolev_utils.gallery
+
+sweep: $(STAMP) ## all notebooks under a few dozen combinations of parameters, into results/tables/sweep.csv; an hour
+	@$(PY) tests/benchmarks/sweep.py
 
 bench: $(STAMP) ## time, memory and how far it repeats, into results/tables/: timings, repeatability.csv and others
 	@$(PY) tests/benchmarks/run.py
@@ -69,7 +79,6 @@ lint: $(STAMP) ## style of the package, the tests and the notebooks
 	@$(PY) -m ruff format --check sobolev_utils tests notebooks
 
 lock: $(STAMP) ## requirements.lock again, from pyproject.toml
-	@$(PIP) uv
 	@$(PY) -m uv pip compile pyproject.toml --quiet --extra dev --universal --generate-hashes --python-version 3.11 \
 	    --no-emit-index-url --no-annotate --custom-compile-command 'make lock' -o requirements.lock
 
@@ -77,18 +86,17 @@ clean: ## remove what is rebuilt and never committed, and the caches
 	@rm -rf results/data results/notebooks results/html build .pytest_cache .ruff_cache .coverage*
 	@find . -name .venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml postBuild
 ifneq ($(SOUND),yes)
 	@found=`"$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2]); sys.exit(sys.version_info < (3, 11))' \
 	    2>/dev/null` || { echo "Python 3.11 or newer is needed, but '$(PYTHON)' is $${found:-no Python that runs}:" \
 	    "name another, as in 'make $(or $(firstword $(MAKECMDGOALS)),test) PYTHON=python3.12'" >&2; exit 1; }
-	@echo "Making .venv from requirements.lock: once, a few minutes"
-	@"$(PYTHON)" -m venv --clear .venv
+	@echo "Making $(VENV) from requirements.lock: once, a few minutes"
+	@"$(PYTHON)" -m venv --clear "$(VENV)"
 endif
 	@rm -f $@
-	@$(PIP) --require-hashes -r requirements.lock
-	@$(PIP) --no-deps --no-build-isolation -e .
-	@pwd -P > $@
+	@./postBuild $(PY)
+	@{ $(HERE); } > $@
 
 ifneq ($(SOUND),yes)
 $(STAMP): anew

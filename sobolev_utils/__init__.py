@@ -14,9 +14,11 @@ Modules, each importing only from those below it:
     intervals   export     training
     univariate             least_squares
     interval_rules         losses      directions
+                           diagnosis
     walker   affine        network     simulation   symmetry
-    interval_arithmetic                basket   payoffs
-    chains   rounding                    files    fingerprints
+    interval_arithmetic    purity      samples  basket   payoffs
+    chains   self_check                arrays   files    fingerprints   parameters   environment
+             rounding
 
 `problem` is the case study as the notebooks share it; all others but `simulation` and below take any reference model.
 """

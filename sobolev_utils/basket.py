@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.stats import norm
 
+from sobolev_utils.arrays import ROUNDINGS, as_count, as_floats
+
 __all__ = ["GaussianBasket"]
 
 
@@ -41,6 +43,8 @@ class GaussianBasket:
             raise ValueError(f"weights must be a finite vector with an entry per asset, got {self.weights!r}")
         if not np.isclose(weights.sum(), 1):
             raise ValueError(f"weights must sum to 1, got a sum of {weights.sum():g}")
+        for name in ("strike", "exposure", "maturity"):
+            object.__setattr__(self, name, float(getattr(self, name)))
         n = weights.size
         if factor.shape != (n, n) or not np.isfinite(factor).all():
             raise ValueError(f"factor must be a finite matrix of shape {(n, n)}, got shape {factor.shape}")
@@ -52,7 +56,8 @@ class GaussianBasket:
             )
         object.__setattr__(self, "weights", weights)
         object.__setattr__(self, "factor", factor)
-        if not self.volatility > 0:
+        largest = np.linalg.norm(abs(factor).T @ abs(weights))
+        if not self.volatility > ROUNDINGS * np.finfo(float).eps * largest:
             raise ValueError(
                 f"the basket has no volatility: weights {weights} lie in the kernel of the covariance, choose others"
             )
@@ -84,16 +89,14 @@ class GaussianBasket:
             raise ValueError(f"weights must not sum to zero, got {weights}")
         if not (np.allclose(np.diag(correlation), 1) and np.allclose(correlation, correlation.T)):
             raise ValueError(f"a correlation must be symmetric with a unit diagonal, got {correlation}")
-        try:
-            cholesky = np.linalg.cholesky(correlation)
-        except np.linalg.LinAlgError:
-            smallest = np.linalg.eigvalsh(correlation)[0]
+        smallest = np.linalg.eigvalsh(correlation)[0]
+        if not smallest > ROUNDINGS * n * np.finfo(float).eps:
             raise ValueError(
                 f"the correlation must be positive definite, got a smallest eigenvalue of {smallest:.3g}: "
                 "mix it with the identity"
-            ) from None
+            )
         weights = weights / weights.sum()
-        return cls(weights, _turned(volatilities[:, None] * cholesky, weights), **contract)
+        return cls(weights, _turned(volatilities[:, None] * np.linalg.cholesky(correlation), weights), **contract)
 
     @classmethod
     def random(cls, seed: int, n_assets: int = 7, volatility: float = 0.2, **contract) -> "GaussianBasket":
@@ -103,8 +106,7 @@ class GaussianBasket:
         volatilities are U(5, 50), scaled to the basket's. Raises ValueError for fewer than one asset or a
         volatility that is not positive.
         """
-        if n_assets < 1:
-            raise ValueError(f"a basket needs at least one asset, got n_assets = {n_assets}")
+        n_assets = as_count(n_assets, name="n_assets")
         if not 0 < volatility < np.inf:
             raise ValueError(f"the basket's volatility must be positive, got {volatility}")
         rng = np.random.default_rng(seed)
@@ -145,10 +147,10 @@ class GaussianBasket:
 
     def underlying(self, x: jax.Array) -> jax.Array:
         """B = w'S for spots (..., n_assets); shape (...). Raises ValueError for another number of assets."""
-        x = jnp.asarray(x)
+        x = as_floats(x, name="spots")
         if x.shape[-1:] != (self.n_assets,):
             raise ValueError(f"spots must have shape (..., {self.n_assets}), got {x.shape}")
-        return x @ jnp.asarray(self.weights, jnp.result_type(x, float))
+        return x @ jnp.asarray(self.weights, x.dtype)
 
     def _d(self, x: jax.Array) -> jax.Array:
         return (self.underlying(x) - self.strike) / self.deviation

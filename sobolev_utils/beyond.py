@@ -26,8 +26,9 @@ from sobolev_utils.metrics import r2, rmse
 from sobolev_utils.network import Surrogate
 from sobolev_utils.problem import Problem
 from sobolev_utils.pruning import mean_nodes, most_significant, prune
+from sobolev_utils.samples import Samples
 from sobolev_utils.significance import analyse
-from sobolev_utils.simulation import LeastSquaresMonteCarlo, Samples
+from sobolev_utils.simulation import LeastSquaresMonteCarlo
 from sobolev_utils.stages import QUANTITIES
 from sobolev_utils.training import fit, shuffled
 
@@ -35,8 +36,9 @@ __all__ = ["COLUMNS", "EXPERIMENTS", "Laboratory", "errors", "run"]
 
 COLUMNS = ["experiment", "quantity", "seed", "one_minus_r2", "rmse", "parameters"]
 PATHS = (2048, 8192, 32768, 65536)
-STEPS = 1600  # of 512 samples, for an oversized network and 8,192 paths; in proportion for others
-DECAY = 3.0  # of its weights for 8,192 paths; with more paths as the square root falls
+UNIT = 8192  # the size of a sample that the next two are for
+STEPS = 1600  # of 512 labels, for an oversized network; in proportion to the size
+DECAY = 3.0  # of its weights; with the size as the square root falls
 SPOTS = 1024  # at which Levenberg-Marquardt fits
 
 
@@ -53,30 +55,31 @@ class Laboratory:
     def sample(self, n_paths: int, reference: LeastSquaresMonteCarlo, control: bool = False) -> Samples:
         """As many labels as `n_paths` paths give, half as many antithetic ones, in single precision.
 
-        A `control` is cross-fitted: one half's is a 2 x 128 trained on the other half, which leaves labels unbiased;
-        of Sobol points, whose halves depend on each other, nearly so.
+        A `control` is cross-fitted: the labels are two halves, drawn independently of each other, of Sobol points as
+        two nets with shifts of their own; one half's control is a 2 x 128 trained on the other half. So no control
+        knows of the increments that it corrects, and the labels stay unbiased.
         """
-        x, p = reference.paths(self.key(70), n_paths // 2 if reference.antithetic else n_paths)
+        n_labels = n_paths // 2 if reference.antithetic else n_paths
         if not control:
-            return single(reference.labelled(x, p))
-        halves = [(x[half], p[half]) for half in np.split(np.arange(len(x)), 2)]
-        fits = [self.train(2, single(reference.labelled(*half)), n_paths // 2) for half in halves]
+            return single(reference.labelled(*reference.paths(self.key(70), n_labels)))
+        halves = [reference.paths(key, n_labels // 2) for key in jax.random.split(self.key(70))]
+        fits = [self.train(2, single(reference.labelled(*half)), n_paths / UNIT / 2) for half in halves]
         parts = [
             single(dataclasses.replace(reference, control=other).labelled(*half))
             for half, other in zip(halves, reversed(fits), strict=True)
         ]
         return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *parts)
 
-    def train(self, depth: int, samples: Samples, n_paths: int) -> Surrogate:
-        """depth x 128, on values and pathwise deltas."""
+    def train(self, depth: int, samples: Samples, size: float) -> Surrogate:
+        """depth x 128, on values and pathwise deltas, in size x STEPS with a decay of DECAY / sqrt(size)."""
         model = Surrogate(samples.x.shape[1], [128] * depth, rngs=nnx.Rngs(self.seed)).normalise(samples.x, samples.y)
-        epochs = max(round(STEPS * (n_paths / 8192) * 512 / len(samples.x)), 1)
-        settings = {"epochs": epochs, "learning_rate": 3e-3, "weight_decay": DECAY * (8192 / n_paths) ** 0.5}
+        epochs = max(round(STEPS * size * 512 / len(samples.x)), 1)
+        settings = {"epochs": epochs, "learning_rate": 3e-3, "weight_decay": DECAY / size**0.5}
         return fit(model, shuffled(samples), sobolev(), key=self.key(71), **settings)[0]
 
     def oversized(self, depth: int) -> Surrogate:
         """depth x 128 on the sample of notebook 01."""
-        return self.train(depth, self.problem.samples, self.problem.samples.y.size)
+        return self.train(depth, self.problem.samples, self.problem.samples.y.size / UNIT)
 
     def prune(self, model: Surrogate, x: jax.Array, keep: int) -> Surrogate:
         """The most significant `keep` nodes of each layer; the others are held at their means over x."""
@@ -119,12 +122,12 @@ def lm(lab: Laboratory, depth: int, keep: int, warm_up: int, iterations: int) ->
 
 
 def pathwise(lab: Laboratory, n_paths: int) -> Surrogate:
-    """No closed form: 2 x 128 on controlled paths, pruned to 40 parameters, fine-tuned on values and deltas of it.
+    """No closed form: 2 x 128 on controlled labels, pruned to 40 parameters, fine-tuned on values and deltas of it.
 
-    Not antithetic: Sobol points gain more from twice as many spots.
+    Not antithetic, so a label for each path: Sobol points gain more from twice as many spots.
     """
     samples = lab.sample(n_paths, dataclasses.replace(lab.problem.reference, antithetic=False), control=True)
-    teacher = lab.train(2, samples, n_paths)
+    teacher = lab.train(2, samples, n_paths / UNIT)
 
     def targets(x):
         return Samples(x, *teacher.value_and_delta(x))
@@ -148,11 +151,13 @@ def by_order(lab: Laboratory, loss: SumOfSquares) -> Surrogate:
 
 
 def on_labels(lab: Laboratory, ways: Collection[str]) -> Surrogate:
-    """2 x 128 on labels drawn in some `ways`, from as many paths and in as many steps, those of a control besides."""
+    """2 x 128 on labels drawn in some `ways`, from equally many paths and in equally many steps, those of a control
+    besides: a path for each label of notebook 01, which are antithetic and of two.
+    """
     points = "sobol" if "sobol" in ways else "pseudo_random"
     reference = dataclasses.replace(lab.problem.reference, points=points, antithetic="antithetic" in ways)
     n_paths = lab.problem.samples.y.size
-    return lab.train(2, lab.sample(n_paths, reference, "control" in ways), n_paths)
+    return lab.train(2, lab.sample(n_paths, reference, "control" in ways), n_paths / UNIT)
 
 
 EXPERIMENTS: dict[str, Callable[[Laboratory], Surrogate]] = {

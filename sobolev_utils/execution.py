@@ -3,14 +3,13 @@
 import ast
 import asyncio
 import json
-import os
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sobolev_utils.environment import jax_fault, kernel_environment, socket_folder
 from sobolev_utils.files import write_bytes
 from sobolev_utils.fingerprints import cells
 
@@ -70,13 +69,18 @@ def run_notebook(
 
     Prints one line at its end: the stem, a dot for each code cell, the time. The kernel is gone on return. Raises
     `ReproductionError` unless every code cell ran within `timeout` seconds, without an error, in a kernel that lived
-    to the end; then the copy is in `<results>/notebooks/failed`, and that of an earlier run stays.
+    to the end; then the copy is in `<results>/notebooks/failed`, and that of an earlier run stays. Before any of them
+    runs, it raises where JAX does not start.
 
     `begin(kill)` is called when the kernel has started: another thread can end it by `kill`. The imports, cells
     before the one tagged `parameters`, run at once; before each of the others `hold()` is called, which may wait, or
     raise to end the run.
     """
+    if why := jax_fault():
+        raise ReproductionError(f"{path.stem} did not run: {why}")
     import papermill
+    from ipykernel.kernelspec import make_ipkernel_cmd
+    from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
     from nbclient.exceptions import CellTimeoutError
 
@@ -93,17 +97,20 @@ def run_notebook(
         started.append(cell)
 
     class Kernel(AsyncKernelManager):
-        """A kernel that writes to `results`, and has no MPLBACKEND, so that figures enter the notebook."""
+        """A kernel of this Python, whatever `python3` is for Jupyter here, that writes to `results`."""
+
+        kernel_spec = KernelSpec(argv=make_ipkernel_cmd(), language="python")
 
         async def start_kernel(self, **options: object) -> None:
             # Sockets that are files of its own: a free port may be taken by another kernel before this one is up
             self.transport, self.ip = "ipc", str(Path(scratch) / "kernel")
-            own = {"SOBOLEV_RESULTS": str(results), "SOBOLEV_NOTES": str(notes), "MPLBACKEND": ""}
-            options |= {"cwd": str(path.parent), "env": os.environ | own, "pass_fds": tuple(INHERITED)}
+            own = {"SOBOLEV_RESULTS": str(results), "SOBOLEV_NOTES": str(notes)}
+            env = kernel_environment(Path(scratch)) | own
+            options |= {"cwd": str(path.parent), "env": env, "pass_fds": tuple(INHERITED)}
             await super().start_kernel(**options)
             begin(self.provisioner.process.kill)
 
-    with tempfile.TemporaryDirectory() as scratch:
+    with socket_folder() as scratch:
         draft, notes = Path(scratch) / "draft.ipynb", Path(scratch) / "notes.json"
         try:
             papermill.execute_notebook(

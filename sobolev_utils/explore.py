@@ -2,7 +2,7 @@
 
 import io
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import ipywidgets as widgets
 import numpy as np
@@ -16,10 +16,10 @@ from sobolev_utils.basket import GaussianBasket
 from sobolev_utils.network import Surrogate
 from sobolev_utils.symmetry import equivalent, moved, sensitivities, transported
 
-__all__ = ["Explorer"]
+__all__ = ["LEVELS", "Explorer"]
 
 LEVELS = np.linspace(0.3, 1.7, 113)  # of the basket, along the curves
-STRIKES, VOLATILITIES = (0.8, 1.4), (0.1, 0.4)
+STRIKES, VOLATILITIES = (0.8, 1.4), (0.1, 0.4)  # wider where the basket's own, or those to begin with, lie outside
 ERRORS = (1e-7, 1)  # what is smaller is float32's rounding
 
 
@@ -35,11 +35,13 @@ class Explorer:
 
     def __init__(self, basket: GaussianBasket, surrogates: Mapping[str, Surrogate], **start: object):
         self.basket, self.surrogates = basket, dict(surrogates)
+        strikes = _around(STRIKES, basket.strike, start.get("strike", basket.strike))
+        volatilities = _around(VOLATILITIES, basket.volatility, start.get("volatility", basket.volatility))
         market = {
             "surrogate": widgets.Dropdown(options=list(self.surrogates)),
             "level": _slider(0.4, 1.6, 1.0),
-            "strike": _slider(*STRIKES, basket.strike),
-            "volatility": _slider(*VOLATILITIES, basket.volatility),
+            "strike": _slider(*strikes, basket.strike),
+            "volatility": _slider(*volatilities, basket.volatility),
         }
         assets = {f"asset {i}": _slider(-0.3, 0.3, 0.0) for i in range(1, basket.n_assets + 1)}
         self.controls = market | assets
@@ -54,7 +56,10 @@ class Explorer:
                     f"{name} = {value} is not within its slider, which takes {self.controls[name].value}"
                 )
 
-        self.panels, self._picture, self._numbers = Panels(), widgets.Image(format="png"), widgets.HTML()
+        steepest, dearest = (moved(basket, strikes[0], v) for v in volatilities)
+        top = np.full(basket.n_assets, LEVELS[-1])
+        heights = (1.05 * float(dearest.value(top)), 1.05, 1.05 / (np.sqrt(2 * np.pi) * steepest.volatility))
+        self.panels, self._picture, self._numbers = Panels(heights), widgets.Image(format="png"), widgets.HTML()
         self._sensitivities = nnx.jit(
             lambda model, *contract, spots: sensitivities(transported(model, basket, *contract), spots)
         )
@@ -115,16 +120,15 @@ class Explorer:
 
 
 class Panels:
-    """Price, delta and gamma over the basket, and the errors below, on axes that stay: only the lines are redrawn."""
+    """Price, delta and gamma over the basket, and the errors below, on axes of these `heights` that stay: only
+    the lines are redrawn."""
 
-    def __init__(self):
+    def __init__(self, heights: Sequence[float]):
         self.figure = Figure(figsize=(8.2, 4.4), dpi=100)
         self._canvas = FigureCanvasAgg(self.figure)
         rows = self.figure.subplots(2, 3, sharex=True, height_ratios=(1.6, 1))
-        steepest = 1.05 / (np.sqrt(2 * np.pi) * VOLATILITIES[0])
-        tops = ((-0.03, 0.95), (-0.05, 1.05), (-0.05 * steepest, steepest))
-        for axis, below, name, limits in zip(*rows, ("price", "delta 1′∇V", "gamma 1′∇²V1"), tops, strict=True):
-            axis.set(title=name, ylim=limits, xlim=LEVELS[[0, -1]])
+        for axis, below, name, top in zip(*rows, ("price", "delta 1′∇V", "gamma 1′∇²V1"), heights, strict=True):
+            axis.set(title=name, ylim=(-0.05 * top, top), xlim=LEVELS[[0, -1]])
             below.set(yscale="log", ylim=ERRORS, xlabel="basket")
         rows[1, 0].set_ylabel("|error|")
         styles = {
@@ -175,3 +179,8 @@ class Panels:
 
 def _slider(low: float, high: float, value: float) -> widgets.FloatSlider:
     return widgets.FloatSlider(value, min=low, max=high, step=0.01, readout_format=".2f")
+
+
+def _around(span: tuple[float, float], *values: float) -> tuple[float, float]:
+    """The span, as much wider as it takes to hold the values."""
+    return min(*span, *values), max(*span, *values)

@@ -25,13 +25,20 @@ DTYPES = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.float64): TensorP
 OPSET, IR = 18, 8  # of 2022; later runtimes read them too
 
 
-def to_onnx(model: Surrogate, dtype: np.typing.DTypeLike, metadata: Mapping[str, object]) -> bytes:
-    """An ONNX model from spots (n, n_inputs), for any n, to price (n,), deltas (n, n_inputs) and gamma (n,), 1'H1.
+def to_onnx(
+    model: Surrogate,
+    dtype: np.typing.DTypeLike,
+    metadata: Mapping[str, object],
+    direction: np.typing.ArrayLike | None = None,
+) -> bytes:
+    """An ONNX model from spots (n, n_inputs), for any n, to price (n,), deltas (n, n_inputs) and gamma (n,).
 
-    All is computed in `dtype`, float32 or float64, with weights of that type. The `metadata`, text or JSON values by
-    name, go with it; so do the dtype, the activation, the widths, and the normalisation, which the model applies by
-    itself. Same surrogate and metadata, same bytes. Raises ValueError for another dtype, for a surrogate of several
-    outputs, which has no gradient, and for weights that are not finite.
+    The gamma is v'Hv along a direction v, (n_inputs,); None is (1, ..., 1), for inputs of one unit alone. All is
+    computed in `dtype`, float32 or float64, with weights of that type. The `metadata`, text or JSON by name, go with
+    it; so do the dtype, the activation, the widths, the direction if there is one, and the normalisation, which
+    the model applies by itself. Same surrogate and metadata, same bytes. Raises ValueError for another dtype, for a
+    surrogate of several outputs, which has no gradient, for weights that are not finite, and for inputs that were
+    normalised each by itself where no direction is given.
     """
     dtype, n_inputs = np.dtype(dtype), model.n_inputs
     if dtype not in DTYPES:
@@ -43,7 +50,9 @@ def to_onnx(model: Surrogate, dtype: np.typing.DTypeLike, metadata: Mapping[str,
     rules = {primitive: partial(_evaluate, rule, graph) for primitive, rule in RULES.items()}
     with jax.enable_x64(dtype == np.float64):
         cast = Surrogate.from_arrays(arrays)
-        program = jax.make_jaxpr(lambda x: (*cast.value_and_delta(x), cast.gamma(x)))(jnp.zeros(n_inputs, dtype))
+        program = jax.make_jaxpr(lambda x: (*cast.value_and_delta(x), cast.gamma(x, direction)))(
+            jnp.zeros(n_inputs, dtype)
+        )
         price, deltas, gamma = walk(program.jaxpr, program.consts, [spots], rules)
     if is_array(gamma):  # the same at all spots: a piecewise linear surrogate has none
         gamma = graph.node("Expand", gamma, graph.node("Shape", spots, end=1))
@@ -62,6 +71,8 @@ def to_onnx(model: Surrogate, dtype: np.typing.DTypeLike, metadata: Mapping[str,
     )
     about = {"dtype": dtype.name, "activation": model.activation, "widths": model.widths}
     about |= {name: arrays[name].tolist() for name in NORMALISATION}
+    if direction is not None:
+        about["direction"] = np.asarray(direction, dtype).tolist()
     texts = {name: x if isinstance(x, str) else json.dumps(x) for name, x in {**metadata, **about}.items()}
     helper.set_model_props(made, dict(sorted(texts.items())))
     onnx.checker.check_model(made, full_check=True)

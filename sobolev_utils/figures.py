@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "beyond",
+    "caption",
     "changes",
     "dense_and_sparse",
     "derivatives",
@@ -40,7 +41,8 @@ STAGE_NAMES = {
     "sobolev_nn": "Sobolev,\nNN targets",
     "sobolev_reference": "Sobolev,\nreference targets",
 }
-BUDGET_NAMES = {"paths_8192": "fixed paths", "fresh_paths": "fresh paths"}
+BUDGET_NAMES = {"paths_8192": "fixed sample", "fresh_paths": "fresh samples", "paper_recipe": "published recipe"}
+BUDGET_COLOURS = {"paths_8192": "C0", "fresh_paths": "C2", "paper_recipe": "C3"}
 METHOD_NAMES = {
     "iasa_plain": "IASA, plain intervals",
     "iasa_plain_iterative": "IASA, plain, iterative",
@@ -57,6 +59,13 @@ METHOD_NAMES = {
 def use_style() -> None:
     """Apply `paper.mplstyle` to all figures that follow."""
     plt.style.use(Path(__file__).with_name("paper.mplstyle"))
+
+
+def caption(figure: Figure, *studies: pd.DataFrame) -> Figure:
+    """Say below a figure of studies, read by `outputs.read_study`, what these were made with; returns the figure."""
+    told = dict.fromkeys(study.attrs["of"] for study in studies)
+    figure.supxlabel(f"study of {'; and of '.join(told)}", fontsize=6, color="0.4")
+    return figure
 
 
 def derivatives(trained: Mapping[str, Trained], test: Truth, underlying: np.ndarray, name: str) -> Figure:
@@ -86,7 +95,8 @@ def loss_curves(histories: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     figure, axes = plt.subplots(1, len(histories), figsize=(1.2 + 1.9 * len(histories), 2.3), squeeze=False)
     for axis, (name, curves) in zip(axes[0], histories.items(), strict=True):
         for budget, history in curves.items():
-            axis.semilogy(np.arange(1, len(history) + 1), history, lw=0.9, label=BUDGET_NAMES[budget])
+            epochs, style = np.arange(1, len(history) + 1), {"color": BUDGET_COLOURS[budget], "lw": 0.9}
+            axis.semilogy(epochs, history, label=BUDGET_NAMES[budget], **style)
         axis.set(title=name, xlabel="epoch")
     axes[0, 0].set_ylabel("mean training loss")
     axes[0, 0].legend()
@@ -199,17 +209,17 @@ def seed_spread(table: pd.DataFrame, published: Mapping[str, Sequence[float]]) -
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 3.8), sharey=True)
     for index, (axis, quantity) in enumerate(zip(axes, QUANTITIES, strict=True)):
         for position, stage in enumerate(STAGES):
-            for shift, (budget, name) in zip((-0.15, 0.15), BUDGET_NAMES.items(), strict=True):
+            for shift, (budget, name) in zip((-0.2, 0, 0.2), BUDGET_NAMES.items(), strict=True):
                 chosen = table[(table.budget == budget) & (table.stage == stage) & (table.quantity == quantity)]
                 axis.plot(np.full(len(chosen), position + shift), 1 - chosen.r2, "o", ms=3, mew=0, alpha=0.6,
-                          color="C0" if shift < 0 else "C2", label=f"ours, {name}" * (position == 0))  # fmt: skip
-            axis.plot(position, 1 - published[stage][index], "_", ms=16, mew=1.8, color="C1",
+                          color=BUDGET_COLOURS[budget], label=f"ours, {name}" * (position == 0))  # fmt: skip
+            axis.plot(position, 1 - published[stage][index], "_", ms=20, mew=1.8, color="C1",
                       label="published run" * (position == 0))  # fmt: skip
         axis.set(title=quantity, yscale="log", xticks=range(len(STAGES)))
         axis.set_xticklabels([STAGE_NAMES[stage] for stage in STAGES], rotation=90)
     axes[0].set_ylabel("1 − R²")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-    return figure
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    return caption(figure, table)
 
 
 def pruning_methods(table: pd.DataFrame) -> Figure:
@@ -218,7 +228,7 @@ def pruning_methods(table: pd.DataFrame) -> Figure:
     A point is the median over the seeds, the thick bar the quartiles, the thin one the extremes. table: columns
     method, parameters, seed, stage, quantity, r2. Methods are drawn in the order of `METHOD_NAMES`.
     """
-    table = table[table.stage == "pruned"]
+    study, table = table, table[table.stage == "pruned"]
     names = {method: name for method, name in METHOD_NAMES.items() if method in set(table.method)}
     sizes = sorted(set(table.parameters), reverse=True)
     shape = {"figsize": (7.2, 0.6 + 2.3 * len(sizes)), "sharex": "col", "sharey": True, "squeeze": False}
@@ -239,7 +249,7 @@ def pruning_methods(table: pd.DataFrame) -> Figure:
         axes[0].set(yticks=range(len(names)), yticklabels=names.values(), ylim=(len(names) - 0.5, -0.5))
     for axis in rows[-1]:
         axis.set_xlabel("1 − R²")
-    return figure
+    return caption(figure, study)
 
 
 def step_cost(table: pd.DataFrame) -> Figure:
@@ -254,7 +264,7 @@ def step_cost(table: pd.DataFrame) -> Figure:
         axis.minorticks_off()
         axis.legend(fontsize=7)
     axes[0].set(ylabel="milliseconds a step", ylim=(None, 1e4))
-    return figure
+    return caption(figure, table)
 
 
 def beyond(study: pd.DataFrame, seeds: pd.DataFrame, published: Mapping[str, Sequence[float]]) -> Figure:
@@ -285,5 +295,5 @@ def beyond(study: pd.DataFrame, seeds: pd.DataFrame, published: Mapping[str, Seq
             )  # fmt: skip
         axis.set(xscale="log", yscale="log", xlabel="parameters", title=quantity, xlim=(20, 2e5))
     axes[0].set_ylabel("$1 - R^2$")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7)
-    return figure
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=7)
+    return caption(figure, study, seeds)

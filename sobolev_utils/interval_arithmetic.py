@@ -15,6 +15,7 @@ from jax import lax
 
 from sobolev_utils.chains import is_array
 from sobolev_utils.rounding import elementary_bounds, normal_down, normal_up, round_down, round_up
+from sobolev_utils.self_check import check_elementary
 
 __all__ = [
     "Interval",
@@ -183,6 +184,7 @@ def real_power(x, y):
 
 def elementary(name, x):
     """The function of this name in `rounding.ELEMENTARY`."""
+    check_elementary(name, x.dtype)
     return Interval(*elementary_bounds(name, *bounds(x)))
 
 

@@ -6,12 +6,12 @@ program like any other: interval adjoints are `enclose(lambda x: jax.vjp(f, x)[1
 backward pass.
 
 Rounding is outward (see `rounding`), so the enclosures hold for the real function with the given
-floating-point constants, in whatever order XLA computes. Elementwise programs of one variable, such as an
+floating-point constants, in whatever order XLA computes, given the table of bounds of the elementary functions
+(`rounding.ELEMENTARY`). Elementwise programs of one variable, such as an
 activation or its derivative, count as one operation and get their exact range (see `univariate`).
 """
 
 import functools
-import warnings
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ import numpy as np
 from sobolev_utils.interval_arithmetic import Interval, bounds, is_floating
 from sobolev_utils.interval_rules import NATURAL_RULES
 from sobolev_utils.rounding import normal_down, normal_up
+from sobolev_utils.self_check import check_arithmetic
 from sobolev_utils.univariate import exact_range
 from sobolev_utils.walker import walk
 
@@ -74,13 +75,14 @@ def enclose(f, *, exact_ranges=True):
     each call traces f. A function that leaves its domain in part, such as sqrt on [-1, 1], is enclosed over
     the part inside; a division by an interval that holds zero gives the whole line.
 
-    The error bounds of the elementary functions are those of XLA on the CPU (`rounding.ELEMENTARY`); elsewhere there
-    is a warning.
+    All this is given `rounding.ELEMENTARY`, error bounds measured on the CPU; on a machine unlike those there is a
+    warning, once.
 
     Raises NotImplementedError, naming the primitive and its source line, for an operation without a rule, or with
     none for integers that the intervals leave open, such as an index; TypeError where no argument is an `Interval`;
     ValueError for bounds that are crossed, and for bounds and constants that are not a number (nan). Where those are
     traced, as under jit, all that is returned is the whole line instead.
+    `self_check.SelfCheckError` where XLA's results on this machine are not within the bounds.
     """
 
     return extension(f, lambda: (lambda x: x, INTERVAL_RULES if exact_ranges else NATURAL_RULES))
@@ -99,8 +101,7 @@ def extension(f, domain):
             args, kwargs = jax.tree.unflatten(tree, points)
             return f(*args, **kwargs)
 
-        if (backend := jax.default_backend()) != "cpu":
-            warnings.warn(f"the error bounds were measured on the CPU: on {backend} nothing is proven", stacklevel=2)
+        check_arithmetic()
         _check_arguments(leaves)
         points = [jax.ShapeDtypeStruct(x.shape, x.dtype) if isinstance(x, Interval) else x for x in leaves]
         closed, shapes = jax.make_jaxpr(flat, return_shape=True)(*points)

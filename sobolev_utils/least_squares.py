@@ -12,9 +12,11 @@ from flax import nnx
 from jax.flatten_util import ravel_pytree
 from tqdm import tqdm
 
-from sobolev_utils.losses import Diverged, SumOfSquares
+from sobolev_utils.arrays import as_count
+from sobolev_utils.diagnosis import Diverged, check_weights
+from sobolev_utils.losses import SumOfSquares
 from sobolev_utils.network import Surrogate
-from sobolev_utils.simulation import Samples
+from sobolev_utils.samples import Samples, as_samples, not_finite
 
 __all__ = ["levenberg_marquardt"]
 
@@ -59,11 +61,12 @@ def levenberg_marquardt(
     theta - (J'J + lambda I)^-1 J'r, with lambda from a trust region (Levenberg 1944, Marquardt 1963), by optimistix;
     the normal equations are solved by Cholesky's factorisation. It ends early, with a shorter history, where a step
     changes neither parameters nor loss by more than 1e-15 of them. Raises ValueError without `jax_enable_x64`, for a
-    loss that is no `SumOfSquares` and for fewer residuals than parameters; FloatingPointError where they are not
-    finite at the start, `Diverged` where their Jacobian is not: no further step is possible then.
+    loss that is no `SumOfSquares`, for fewer residuals than parameters and for weights that are not finite;
+    FloatingPointError where residuals are not finite at the start, `Diverged` where their Jacobian is not: no further
+    step is possible then.
     """
-    if iterations < 1:
-        raise ValueError(f"need at least one iteration, got {iterations}")
+    iterations, samples = as_count(iterations, name="iterations"), as_samples(samples)
+    check_weights(model)
     if jnp.result_type(float) != jnp.float64:
         raise ValueError("Levenberg-Marquardt needs double precision: jax.config.update('jax_enable_x64', True)")
     if not isinstance(loss, SumOfSquares):
@@ -73,7 +76,9 @@ def levenberg_marquardt(
     if first.size < parameters.size:
         raise ValueError(f"{parameters.size} parameters need as many residuals or more, got {first.size}")
     if not jnp.isfinite(first).all():
-        raise FloatingPointError(f"{name}: {(~jnp.isfinite(first)).sum()} of {first.size} residuals are not finite")
+        reason = not_finite(samples) or "mend the loss, as samples and weights are finite"
+        bad = f"{(~jnp.isfinite(first)).sum()} of {first.size} residuals are not finite"
+        raise FloatingPointError(f"{name}: {bad}: {reason}")
 
     def with_aux(parameters, _):
         return residuals(parameters), None

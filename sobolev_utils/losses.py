@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from sobolev_utils.network import Surrogate
-from sobolev_utils.simulation import Samples
+from sobolev_utils.samples import Samples, as_samples
 
-__all__ = ["Diverged", "Loss", "SumOfSquares", "plain", "sampled_sobolev", "second_order", "sobolev"]
+__all__ = ["Loss", "SumOfSquares", "plain", "sampled_sobolev", "second_order", "sobolev"]
 
 Loss = Callable[[Surrogate, Samples], jax.Array]
 # A weight, the number of entries that the errors stand for, and errors (n_samples,), (n_samples, d) or, along each
@@ -21,36 +21,23 @@ Loss = Callable[[Surrogate, Samples], jax.Array]
 Term = tuple[float, int, jax.Array]
 
 
-class Diverged(FloatingPointError):
-    """A training run whose loss stopped being finite, at `step`, counted from 1 over all epochs; where only the last
-    parameters are not, the step after the last.
-
-    model: the surrogate of the last step with a finite loss (the first one, if there is none); history: the mean loss
-    of each whole epoch until then.
-    """
-
-    def __init__(self, message: str, model: Surrogate, history: np.ndarray, step: int):
-        super().__init__(message)
-        self.model, self.history, self.step = model, history, step
-
-
 @dataclass(frozen=True)
 class SumOfSquares:
     """The loss E sum_t w_t |r_t|^2 / sum_t w_t d_t over terms t with weights w, errors r and numbers of entries d.
 
-    Errors along several directions are averaged over them.
+    Errors along several directions are averaged over them. Raises ValueError for samples that make no sense.
     """
 
     terms: Callable[[Surrogate, Samples], Sequence[Term]]
 
     def __call__(self, model: Surrogate, samples: Samples) -> jax.Array:
         """The mean over the samples, a scalar."""
-        terms = self.terms(model, samples)
+        terms = self.terms(model, as_samples(samples))
         return jnp.mean(sum(weight * _squared(errors) for weight, _, errors in terms)) / _total(terms)
 
     def residuals(self, model: Surrogate, samples: Samples) -> jax.Array:
         """The same as residuals (n_samples, n): the loss is the mean over the samples of the sum of their squares."""
-        terms = self.terms(model, samples)
+        terms = self.terms(model, as_samples(samples))
         scaled = []
         for weight, _, errors in terms:
             n_directions = errors.shape[1] if errors.ndim == 3 else 1
@@ -112,7 +99,7 @@ def second_order(weight: float = 1.0, curvature: float = 1.0) -> SumOfSquares:
             raise ValueError("the second-order loss needs one deviation of all inputs: normalise not by_input")
         y, dydx, hvp = model.value_delta_and_hvp(samples.x, samples.directions)
         scale = jnp.square(model.x_std[...]) / model.y_std[...]
-        products = curvature, model.n_inputs**2, (samples.hvp - hvp) * scale
+        products = curvature, model.n_inputs**2, _error(samples, "hvp", hvp) * scale
         return [_values(model, samples, y), _deltas(model, samples, dydx, weight), products]
 
     return SumOfSquares(terms)
@@ -134,7 +121,7 @@ def sampled_sobolev(weight: float = 1.0) -> SumOfSquares:
         needs(samples, "cotangents", "vjp")
         y, vjp = model.value_and_vjp(samples.x, samples.cotangents)
         entries = model.n_outputs * model.n_inputs
-        products = weight, entries, (samples.vjp - vjp) * (model.x_std[...] / model.y_std[...])
+        products = weight, entries, _error(samples, "vjp", vjp) * (model.x_std[...] / model.y_std[...])
         return [_values(model, samples, y), products]
 
     return SumOfSquares(terms)
@@ -149,11 +136,18 @@ def needs(samples: Samples, *names: str) -> None:
 
 
 def _values(model, samples, y) -> Term:
-    return 1.0, model.n_outputs, (samples.y - y) / model.y_std[...]
+    return 1.0, model.n_outputs, _error(samples, "y", y) / model.y_std[...]
 
 
 def _deltas(model, samples, dydx, weight) -> Term:
-    return weight, model.n_inputs, (samples.dydx - dydx) * (model.x_std[...] / model.y_std[...])
+    return weight, model.n_inputs, _error(samples, "dydx", dydx) * (model.x_std[...] / model.y_std[...])
+
+
+def _error(samples, name, found) -> jax.Array:
+    """What the samples say less what the surrogate does; of the same shape, where others might be broadcast."""
+    if (wanted := getattr(samples, name)).shape != found.shape:
+        raise ValueError(f"samples.{name} must have the shape of the surrogate's, {found.shape}, got {wanted.shape}")
+    return wanted - found
 
 
 def _check(what, weight):

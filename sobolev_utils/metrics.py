@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from sobolev_utils.arrays import as_floats, varies
+
 __all__ = ["r2", "rmse"]
 
 
@@ -19,10 +21,11 @@ def r2(truth, prediction) -> float:
     """Coefficient of determination over all entries, R^2 = 1 - sum (t - p)^2 / sum (t - mean t)^2.
 
     Arrays of equal shape; deltas (n_samples, n_inputs) are flattened over both axes. Computed in float64. Raises
-    ValueError where shapes differ, an entry is not finite, or the truth is constant.
+    ValueError where shapes differ, an entry is not finite, or the truth varies by no more than its rounding.
     """
+    varied = varies(as_floats(truth, name="truth")) if np.size(truth) else True
     truth, prediction = _checked(truth, prediction)
-    if truth.min() == truth.max():
+    if not varied:
         raise ValueError("R^2 needs a truth that varies, got a constant one")
     total = np.sum(np.square(truth - truth.mean()))
     return float(1 - np.sum(np.square(truth - prediction)) / total)

@@ -17,7 +17,7 @@ from sobolev_utils.stages import QUANTITIES, STAGES, Trained
 __all__ = ["EXAMPLE", "TAKEN", "save_models"]
 
 # the final networks, and the one they come from
-TAKEN = ((STAGES[0], BUDGETS[0]), *product(STAGES[1:], BUDGETS))
+TAKEN = ((STAGES[0], BUDGETS[0]), *product(STAGES[1:], BUDGETS[:2]))
 DTYPES = ("float32", "float64")
 
 EXAMPLE = """\
@@ -92,7 +92,7 @@ def _errors(exported: Mapping[str, bytes], test: Truth) -> dict[str, float]:
 
 def _card(problem: Problem, errors: pd.DataFrame) -> str:
     basket, told = problem.basket, _told(problem)
-    n, n_test, paths = basket.n_assets, len(problem.test.x), f"{problem.samples.y.size:,}"
+    n, n_test, labels = basket.n_assets, len(problem.test.x), f"{problem.samples.y.size:,}"
     return f"""\
 # Surrogates to take away
 
@@ -101,8 +101,8 @@ gives the price of a call on a basket of {n} assets, its deltas and its gamma in
 
 **Stages.** `oversized`: trained on payoffs alone, here for comparison. `pruned`: what interval adjoint significance
 left of it, fine-tuned on payoffs. `sobolev_nn`: then on derivatives of the oversized network. `sobolev_reference`: on
-derivatives of the closed form. **Budgets.** `{BUDGETS[0]}`: the paper's, a fixed sample of {paths} paths.
-`{BUDGETS[1]}`: as many new ones in each epoch.
+derivatives of the closed form. **Budgets.** `{BUDGETS[0]}`: the paper's, a fixed sample of {labels} labels, each
+the mean of two mirrored payoffs. `{BUDGETS[1]}`: as many new ones in each epoch.
 
 | tensor | shape | meaning |
 |---|---|---|

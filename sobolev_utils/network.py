@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from sobolev_utils.arrays import as_count, as_floats, varies
+
 __all__ = ["ACTIVATIONS", "NORMALISATION", "Normalisation", "Surrogate"]
 
 ACTIVATIONS = {
@@ -37,11 +39,10 @@ class Surrogate(nnx.Module):
     def __init__(
         self, n_inputs: int, widths: Sequence[int], *, n_outputs: int = 1, activation: str = "silu", rngs: nnx.Rngs
     ):
-        if n_inputs < 1 or not widths or min(widths) < 1 or n_outputs < 1:
-            raise ValueError(
-                "need at least one input, one hidden layer and one node in each, and one output, "
-                f"got {n_inputs}, {tuple(widths)} and {n_outputs}"
-            )
+        n_inputs, n_outputs = as_count(n_inputs, name="n_inputs"), as_count(n_outputs, name="n_outputs")
+        widths = [as_count(width, name=f"the width of hidden layer {i}") for i, width in enumerate(widths, start=1)]
+        if not widths:
+            raise ValueError("a surrogate needs at least one hidden layer, got no widths")
         if activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {activation!r}, expected one of {sorted(ACTIVATIONS)}")
         sizes = [n_inputs, *widths, n_outputs]
@@ -54,11 +55,14 @@ class Surrogate(nnx.Module):
         """Takes means and standard deviations from inputs (n, n_inputs) and labels (n, ...); returns self.
 
         One for all inputs, as in the paper, or `by_input` one for each, (n_inputs,), as different units need. Raises
-        ValueError for inputs or labels that do not vary, or are not finite.
+        ValueError for inputs or labels that vary by no more than their rounding, or are not finite.
         """
+        x, y = as_floats(x, name="inputs"), as_floats(y, name="labels")
+        if x.shape != (len(x), self.n_inputs) or y.shape[:1] != x.shape[:1] or not x.size:
+            raise ValueError(f"need inputs (n, {self.n_inputs}) and labels (n, ...), got {x.shape} and {y.shape}")
         axis = 0 if by_input else None
-        statistics = [jnp.asarray(s) for s in (x.mean(axis), x.std(axis), y.mean(), y.std())]
-        if not all(jnp.all((0 < s) & (s < jnp.inf)) for s in statistics[1::2]):
+        statistics = x.mean(axis), x.std(axis), y.mean(), y.std()
+        if not (varies(x, axis).all() and varies(y)):
             raise ValueError(
                 f"inputs and labels must be finite and vary, got deviations of {statistics[1]} and {statistics[3]}"
             )
@@ -93,9 +97,9 @@ class Surrogate(nnx.Module):
         All are computed in the floating-point type of x, whatever that of the weights. `change(layer, values)` takes
         the place of the values (..., width) of hidden layer 1, 2, ...: to add to them, or to hold some constant.
         """
+        x = as_floats(x, name="inputs")
         if x.shape[-1:] != (self.n_inputs,):
             raise ValueError(f"inputs must have shape (..., {self.n_inputs}), got {x.shape}")
-        x = x.astype(jnp.result_type(x, float))
 
         def at(variable):
             return variable[...].astype(x.dtype)
@@ -125,7 +129,7 @@ class Surrogate(nnx.Module):
         """
         if self.n_outputs > 1:
             raise ValueError(f"a gradient is of one output, got a surrogate with {self.n_outputs}: see value_and_vjp")
-        y, pullback = jax.vjp(self, x)
+        y, pullback = jax.vjp(self, as_floats(x, name="inputs"))
         return y, *pullback(jnp.ones_like(y))
 
     def delta(self, x: jax.Array) -> jax.Array:
@@ -133,32 +137,44 @@ class Surrogate(nnx.Module):
         return self.value_and_delta(x)[1]
 
     def value_and_vjp(self, x: jax.Array, cotangents: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """f(x), and u'J for each of k cotangents u, (n_samples, k, n_outputs), of the outputs: (n_samples, k,
-        n_inputs).
+        """f(x), and u'J for each of k cotangents u, (n_samples, k, n_outputs), or (n_samples, k) of one output:
+        (n_samples, k, n_inputs).
 
-        A reverse sweep for each u.
+        A reverse sweep for each u. Raises ValueError for cotangents of another shape.
         """
-        y, pullback = jax.vjp(self, x)
-        return y, *jax.vmap(pullback, in_axes=1, out_axes=1)(cotangents.reshape(*cotangents.shape[:2], *y.shape[1:]))
+        y, pullback = jax.vjp(self, as_floats(x, name="inputs"))
+        u = as_floats(cotangents, y.dtype, name="cotangents")
+        u = u[..., 0] if self.n_outputs == 1 and u.ndim == 3 and u.shape[2] == 1 else u
+        _check_along("cotangents", u, y)
+        return y, *jax.vmap(pullback, in_axes=1, out_axes=1)(u)
 
     def value_delta_and_hvp(self, x: jax.Array, directions: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """f(x), its gradient, and H v for each of k directions v, (n_samples, k, n_inputs): a shape that H v has too.
 
-        Forward over reverse: a tangent of the reverse sweep for each v.
+        Forward over reverse: a tangent of the reverse sweep for each v. Raises ValueError for another shape of them.
         """
+        x = as_floats(x, name="inputs")
+        directions = as_floats(directions, x.dtype, name="directions")
+        _check_along("directions", directions, x)
         (y, dydx), tangent = jax.linearize(self.value_and_delta, x)
         return y, dydx, jax.vmap(tangent, in_axes=1, out_axes=1)(directions)[1]
 
     def hessian(self, x: jax.Array) -> jax.Array:
         """Second derivatives in the inputs, shape (..., n_inputs, n_inputs)."""
-        return jnp.vectorize(jax.hessian(self), signature="(n)->(n,n)")(x)
+        return jnp.vectorize(jax.hessian(self), signature="(n)->(n,n)")(as_floats(x, name="inputs"))
 
     def gamma(self, x: jax.Array, direction: jax.Array | None = None) -> jax.Array:
         """v'Hv, the second derivative along a direction v (n_inputs,), shape (...).
 
-        None is (1, ..., 1): d2V/dB2 of a basket whose weights sum to 1. Raises ValueError for another shape of v.
+        None is (1, ..., 1): d2V/dB2 of a basket whose weights sum to 1. Raises ValueError for another shape of v, and
+        for None where inputs were normalised each by itself: second derivatives in different units have no sum.
         """
-        v = jnp.ones_like(x) if direction is None else jnp.asarray(direction, x.dtype)
+        x = as_floats(x, name="inputs")
+        if direction is None and self.x_std[...].size > 1:
+            raise ValueError(
+                "the inputs have units of their own, so a gamma needs a direction: give one entry per input"
+            )
+        v = jnp.ones_like(x) if direction is None else as_floats(direction, x.dtype, name="the direction")
         if direction is not None and v.shape != (self.n_inputs,):
             raise ValueError(f"the direction must have shape {(self.n_inputs,)}, one per input, got {v.shape}")
 
@@ -179,7 +195,11 @@ class Surrogate(nnx.Module):
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Surrogate":
-        """The surrogate with these weights; hidden widths are read off the shapes of the biases."""
+        """The surrogate with these weights; hidden widths are read off the shapes of the biases.
+
+        Raises ValueError where shapes do not fit each other.
+        """
+        arrays = {name: a if name == "activation" else as_floats(a, name=name) for name, a in arrays.items()}
         widths = [arrays[f"bias_{i}"].size for i in range(sum(name.startswith("bias_") for name in arrays))]
         activation = str(arrays["activation"])
         # the shapes are all that is needed of what is overwritten
@@ -193,7 +213,19 @@ class Surrogate(nnx.Module):
             )
         )
         for i, layer in enumerate(model.layers):
-            layer.kernel, layer.bias = (nnx.Param(jnp.asarray(arrays[f"{name}_{i}"])) for name in ("kernel", "bias"))
+            for name in ("kernel", "bias"):
+                if (array := arrays[f"{name}_{i}"]).shape != (shape := getattr(layer, name).shape):
+                    raise ValueError(f"{name}_{i} must have shape {shape}, got {array.shape}")
+                setattr(layer, name, nnx.Param(array))
         for name in NORMALISATION:
-            setattr(model, name, Normalisation(jnp.asarray(arrays[name])))
+            if (array := arrays[name]).shape not in [(), (model.n_inputs,)][: 1 + name.startswith("x_")]:
+                raise ValueError(f"{name} must be one number, or for inputs one each, got shape {array.shape}")
+            setattr(model, name, Normalisation(array))
         return model
+
+
+def _check_along(name: str, vectors: jax.Array, like: jax.Array) -> None:
+    """Raise ValueError unless vectors (n_samples, k, ...) have k entries for each one of `like`, (n_samples, ...)."""
+    if vectors.ndim != like.ndim + 1 or (vectors.shape[0], *vectors.shape[2:]) != like.shape:
+        expected = f"({', '.join(map(str, (*like.shape[:1], 'k', *like.shape[1:])))})"
+        raise ValueError(f"{name} must have shape {expected}, got {vectors.shape}")

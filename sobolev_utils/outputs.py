@@ -1,7 +1,8 @@
 """What is left for people to read: tables, figures, and the tables of studies, which no notebook makes."""
 
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_study", "save_figure", "save_study", "save_table"]
 
-# What makes each study. Their checksums are kept beside them, in the form of `sha256sum`.
+# What makes each study. Beside them are kept their checksums, in the form of `sha256sum`, and what made them.
 COMMANDS = {
     "r2_seeds": "make seeds",
     "pruning": "make study",
@@ -23,7 +24,7 @@ COMMANDS = {
     "step_cost": "make bench",
     "vjp_accuracy": "make bench",
 }
-CHECKSUMS = "SHA256SUMS"
+CHECKSUMS, MADE_WITH = "SHA256SUMS", "studies.json"
 
 
 def save_table(results: Path, name: str, frame: "pd.DataFrame", formats: Sequence[str] = ("csv", "md")) -> list[Path]:
@@ -50,10 +51,18 @@ def save_figure(results: Path, name: str, figure: "Figure") -> Path:
     return write_bytes(Path(results) / "figures" / f"{name}.png", buffer.getvalue())
 
 
-def save_study(results: Path, name: str, frame: "pd.DataFrame") -> Path:
-    """Write the table of a study to `results/tables/<name>.csv`, and its checksum beside it."""
+def save_study(
+    results: Path, name: str, frame: "pd.DataFrame", problem: Mapping[str, object], given: Mapping[str, object]
+) -> Path:
+    """Write the table of a study to `results/tables/<name>.csv`; beside it its checksum and what it was made with.
+
+    problem: parameters of notebook 01; given: all, of any notebook, that were not left at their defaults.
+    """
     (path,) = save_table(results, name, frame, formats=("csv",))
-    sums = _checksums(path.parent) | {path.name: sha256(path.read_bytes())}
+    made_with = _made_with(path.parent) | {name: {"problem": dict(problem), "given": dict(given)}}
+    beside = path.with_name(MADE_WITH)
+    write_bytes(beside, (json.dumps(made_with, indent=1, sort_keys=True) + "\n").encode())
+    sums = _checksums(path.parent) | {file.name: sha256(file.read_bytes()) for file in (path, beside)}
     lines = (f"{digest}  {file}\n" for file, digest in sorted(sums.items()))
     write_bytes(path.with_name(CHECKSUMS), "".join(lines).encode())
     return path
@@ -62,7 +71,8 @@ def save_study(results: Path, name: str, frame: "pd.DataFrame") -> Path:
 def read_study(results: Path, name: str) -> "pd.DataFrame":
     """The table of a study, of these results or else the one committed with this checkout.
 
-    Raises `ArtifactError` where there is neither, or where its bytes and its checksum disagree.
+    Its `attrs["of"]` say in a line what it was made with, which may be other parameters than those of the results
+    that show it. Raises `ArtifactError` where there is neither, or where its bytes and its checksum disagree.
     """
     import pandas as pd  # a third of a second that a reproduction with nothing to do can do without
 
@@ -72,11 +82,35 @@ def read_study(results: Path, name: str) -> "pd.DataFrame":
         note("reads", path, digest)
         if digest:
             break
-    if digest and digest == _checksums(path.parent).get(path.name):
-        return pd.read_csv(path)
-    trouble = f"is not what {CHECKSUMS} beside it says" if digest else "is missing"
-    remedy = f"run `{COMMANDS[name]}`, or `git checkout results/tables/{name}.csv results/tables/{CHECKSUMS}`"
-    raise ArtifactError(f"{path} {trouble}: {remedy}")
+    sums, beside = _checksums(path.parent), path.with_name(MADE_WITH)
+    if digest and digest == sums.get(path.name) and fingerprint(beside) == sums.get(beside.name):
+        frame = pd.read_csv(path)
+        frame.attrs["of"] = _told(frame, **_made_with(path.parent)[name])
+        return frame
+    trouble = f"or {MADE_WITH} is not what {CHECKSUMS} beside it says" if digest else "is missing"
+    files = " ".join(f"results/tables/{file}" for file in (path.name, MADE_WITH, CHECKSUMS))
+    raise ArtifactError(f"{path} {trouble}: run `{COMMANDS[name]}`, or `git checkout {files}`")
+
+
+def _told(frame: "pd.DataFrame", problem: Mapping[str, object], given: Mapping[str, object]) -> str:
+    """What a study was made with, in a line: what tells one problem from another, what was given, and the seeds."""
+    first = {"n_assets": "{} assets", "basket_seed": "basket {}"}
+    names = dict.fromkeys([*first, "strike", "volatility", "maturity", *given])
+    known = {**problem, **given}
+    told = [
+        first.get(name, f"{name} {{}}").format(f"{value:g}" if isinstance(value, float) else value)
+        for name, value in ((name, known[name]) for name in names if name in known and name != "seed")
+    ]
+    if "seed" in frame:
+        seeds = sorted({int(seed) for seed in frame.seed})
+        told.append(f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}")
+    return ", ".join(told)
+
+
+def _made_with(folder: Path) -> dict[str, dict[str, object]]:
+    """The parameters kept in `folder`, by study."""
+    path = folder / MADE_WITH
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def _checksums(folder: Path) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """The case study as one notebook hands it to the others: the reference model, the fixed sample, the test set."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,9 +16,14 @@ from sobolev_utils.payoffs import smooth_call
 from sobolev_utils.simulation import LeastSquaresMonteCarlo, Samples
 from sobolev_utils.training import Draw, shuffled
 
-__all__ = ["BUDGETS", "Problem", "Truth", "load_problem", "save_problem"]
+__all__ = ["BUDGETS", "RECIPE", "Problem", "Truth", "load_problem", "save_problem"]
 
-BUDGETS = ("paths_8192", "fresh_paths")
+BUDGETS = ("paths_8192", "fresh_paths", "paper_recipe")
+# How the published networks were trained, by loss: Adam at a constant rate, no decay, batches of 512.
+RECIPE = {
+    "plain": {"epochs": 200, "learning_rate": 1e-4, "schedule": "constant", "weight_decay": 0.0, "optimiser": "adam"},
+    "sobolev": {"epochs": 100, "learning_rate": 1e-4, "schedule": "constant", "optimiser": "adam"},
+}
 BASKET = ("weights", "factor", "strike", "exposure", "maturity")
 
 
@@ -35,7 +40,8 @@ class Truth(NamedTuple):
 class Problem:
     """A basket, its least-squares Monte Carlo model, the fixed training sample, and where errors are measured.
 
-    parameters: those of the notebook that made it, by which its heirs know that they belong to it.
+    parameters: those of the notebook that made it, by which its heirs know that they belong to it; `seed` is among
+    them.
     """
 
     reference: LeastSquaresMonteCarlo
@@ -47,18 +53,32 @@ class Problem:
     def basket(self) -> GaussianBasket:
         return self.reference.basket
 
-    def source(self, budget: str, relabel: Callable[[Samples], Samples] = lambda samples: samples) -> Draw:
-        """Where an epoch of training gets its samples, and, through `relabel`, their targets.
+    @cached_property
+    def recipe_samples(self) -> Samples:
+        """The fixed sample of the published recipe: as many labels as in `samples`, at pseudo-random points."""
+        key = jax.random.fold_in(jax.random.key(self.parameters["seed"]), 1)
+        return replace(self.reference, points="pseudo_random").sample(key, self.samples.y.size)
 
-        budget "paths_8192" is the fixed sample of 8,192 paths (or as many as there are) in a new order each epoch;
-        "fresh_paths" draws as many new paths each epoch. Raises ValueError for any other budget.
+    def fixed_sample(self, budget: str) -> Samples:
+        """The sample whose means and deviations normalise the networks of a budget.
+
+        Raises ValueError for an unknown budget.
         """
         if budget not in BUDGETS:
             raise ValueError(f"unknown budget {budget!r}, expected one of {BUDGETS}")
-        if budget == "paths_8192":
-            return shuffled(relabel(self.samples))
-        n_paths = self.samples.y.size
-        return lambda key: relabel(self.reference.sample(key, n_paths))
+        return self.recipe_samples if budget == "paper_recipe" else self.samples
+
+    def source(self, budget: str, relabel: Callable[[Samples], Samples] = lambda samples: samples) -> Draw:
+        """Where an epoch of training gets its samples, and, through `relabel`, their targets.
+
+        budget "paths_8192" is the fixed sample of 8,192 labels (or as many as there are) in a new order each epoch,
+        "paper_recipe" likewise with pseudo-random points; "fresh_paths" draws as many new labels each epoch. Raises
+        ValueError for any other budget.
+        """
+        samples = self.fixed_sample(budget)
+        if budget != "fresh_paths":
+            return shuffled(relabel(samples))
+        return lambda key: relabel(self.reference.sample(key, samples.y.size))
 
 
 def save_problem(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sobolev_utils.arrays import as_count, as_floats
 from sobolev_utils.network import Surrogate
 
 __all__ = [
@@ -34,7 +35,9 @@ def most_significant(significance: Sequence[jax.Array], keep: int | Sequence[int
     if len(counts) != len(significance):
         raise ValueError(f"keep must be a count or one for each of {len(significance)} layers, got {keep}")
     chosen = []
-    for layer, (scores, count) in enumerate(zip(map(np.asarray, significance), counts, strict=True), start=1):
+    counts = [as_count(count, name="the number of nodes to keep", least=-np.inf) for count in counts]
+    scored = [np.asarray(as_floats(scores, name="significance")) for scores in significance]
+    for layer, (scores, count) in enumerate(zip(scored, counts, strict=True), start=1):
         if not 1 <= count <= scores.size:
             raise ValueError(
                 f"layer {layer} has {scores.size} nodes and cannot keep {count}: expected 1 to {scores.size}"
@@ -82,20 +85,19 @@ def prune(model: Surrogate, keep: Sequence[np.ndarray], constants: Sequence[jax.
         raise ValueError(
             f"need indices and constants for {len(model.widths)} hidden layers, got {len(keep)} and {len(constants)}"
         )
+    keep = [np.asarray(indices) for indices in keep]
+    constants = [np.asarray(as_floats(constant, name="constants")) for constant in constants]
     for layer, (indices, constant, width) in enumerate(zip(keep, constants, model.widths, strict=True), start=1):
-        if (
-            len(indices) == 0
-            or len(set(map(int, indices))) != len(indices)
-            or not 0 <= min(indices) <= max(indices) < width
-        ):
+        distinct = indices.ndim == 1 and indices.dtype.kind in "iu" and 0 < len(set(indices.tolist())) == indices.size
+        if not (distinct and 0 <= indices.min() and indices.max() < width):
             raise ValueError(
                 f"layer {layer}: indices must be 1 to {width} distinct nodes of 0..{width - 1}, got {indices}"
             )
         if constant.shape != (width,):
             raise ValueError(f"layer {layer}: constants must have shape {(width,)}, got {constant.shape}")
     arrays = model.arrays()
-    nodes = [np.arange(model.n_inputs), *map(np.asarray, keep), np.arange(model.n_outputs)]
-    constants = [np.zeros(model.n_inputs), *map(np.asarray, constants)]
+    nodes = [np.arange(model.n_inputs), *keep, np.arange(model.n_outputs)]
+    constants = [np.zeros(model.n_inputs), *constants]
     for i, (rows, columns) in enumerate(pairwise(nodes)):
         kernel, bias = arrays[f"kernel_{i}"], arrays[f"bias_{i}"]
         lost = np.delete(constants[i], rows) @ np.delete(kernel, rows, axis=0)

@@ -17,8 +17,9 @@ Adjoints of sub-boxes, or of zonotopes, are enclosed on the values that are reac
 replacement, moreover, starts from a network that has changed. The tight bound follows the whole way instead, with
 n_i + t (c_i - n_i) for the nodes of R and t from 0 to 1: f_R(x) - f(x) lies in the hull of the derivatives in t.
 
-f and f_R are exact functions of their floating-point weights; a network that is computed, and `pruning.prune`, which
-folds constants into a bias, add rounding errors of their own.
+Proven means given the table of bounds `rounding.ELEMENTARY`. f and f_R are exact functions of their floating-point
+weights; a network that is computed, and `pruning.prune`, which folds constants into a bias, add rounding errors of
+their own.
 """
 
 from collections.abc import Sequence

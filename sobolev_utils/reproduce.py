@@ -25,6 +25,7 @@ from sobolev_utils.execution import (
 )
 from sobolev_utils.files import remove_dead_parts
 from sobolev_utils.outputs import save_study
+from sobolev_utils.parameters import admitted
 from sobolev_utils.provenance import write_provenance
 from sobolev_utils.records import BusyError, alone, asked, reason_to_run, within, write_record
 from sobolev_utils.schedule import declared, run_together, undeclared, waits
@@ -39,21 +40,25 @@ FIRST_SEED = 42
 def as_run(paths: Sequence[Path], parameters: Mapping[str, object]) -> dict[str, dict[str, object]]:
     """What each of `paths` runs with, by stem: its defaults, and those of `parameters` that it has.
 
-    Raises `ReproductionError` for a parameter that no notebook has or has in another type.
+    Raises `ReproductionError` for a parameter that no notebook has, has in another type, or that is not admissible.
     """
     defaults = {path: read_parameters(path) for path in paths}
-    for name, value in parameters.items():
+    for name in parameters:
         if name == "results":
             raise ReproductionError("the results folder is chosen with --results, not with -p results")
         known = sorted({key for has in defaults.values() for key in has} - {"results"})
         if name not in known:
             raise ReproductionError(f"no notebook has a parameter {name!r}; there are: {', '.join(known)}")
-        for path, has in defaults.items():
-            _check_type(path.stem, name, value, has.get(name))
-    return {
-        path.stem: {name: parameters.get(name, default) for name, default in has.items() if name != "results"}
-        for path, has in defaults.items()
-    }
+    has, before = {}, {}
+    for path, own in defaults.items():
+        given = {name: parameters.get(name, default) for name, default in own.items() if name != "results"}
+        kinds = {name: None if own[name] is None else type(own[name]) for name in given}
+        try:
+            has[path.stem] = admitted(given, kinds, before)
+        except ValueError as error:
+            raise ReproductionError(f"{path.stem}: {error}") from None
+        before |= has[path.stem]
+    return has
 
 
 def run_notebooks(
@@ -74,7 +79,7 @@ def run_notebooks(
 
     def run(path: Path, begin: Callable[[Callable[[], None]], None], hold: Callable[[], None]) -> None:
         expected = asked(path, has[path.stem])
-        given = {name: parameters[name] for name in parameters if name in has[path.stem]}
+        given = {name: value for name, value in has[path.stem].items() if name in parameters}
         pending = {file for stem in order[path] for file in makes[stem]}
         why = "all are to run" if force else reason_to_run(path, results, expected, pending)
         if not why:
@@ -120,7 +125,8 @@ def run_seeds(
         frames.append(collect_r2(folder, seed))
         print(f"seed {seed} done, {number} of {seeds}", flush=True)
     table = pd.concat(frames)[["budget", "stage", "quantity", "seed", "r2"]]
-    written = save_study(results, "r2_seeds", table)
+    problem = as_run(chosen, parameters).get(MADE_BY["problem"], {})
+    written = save_study(results, "r2_seeds", table, problem, parameters)
     for folder in folders.values():
         shutil.rmtree(folder)
     return written
@@ -196,15 +202,6 @@ def _value(text: str) -> object:
         return words[text.lower()] if text.lower() in words else ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
-
-
-def _check_type(stem: str, name: str, value: object, default: object) -> None:
-    """Raise `ReproductionError` unless `value` has the type of `default` (None: any; float: int as well)."""
-    allowed = {type(default), int} if isinstance(default, float) else {type(default)}
-    if default is not None and type(value) not in allowed:
-        raise ReproductionError(
-            f"{stem}: {name} must be {type(default).__name__}, as is its default {default!r}; got {value!r}"
-        )
 
 
 if __name__ == "__main__":

@@ -1,19 +1,22 @@
 """Sample paths of an SDE, and least-squares Monte Carlo samples with pathwise derivatives.
 
 A reference model is anything with `sample(key, n) -> Samples`; nothing above this module knows more of it.
+
+A *path* is one payoff. A *label* is what a sample learns from: a payoff, or, antithetic, the mean of two.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.stats import qmc
 
+from sobolev_utils.arrays import as_count, as_floats
 from sobolev_utils.basket import GaussianBasket
+from sobolev_utils.samples import CurvedSamples, Samples, StripSamples
 
 __all__ = [
     "POINTS",
@@ -29,43 +32,15 @@ __all__ = [
 POINTS = ("sobol", "pseudo_random")
 
 
-class Samples(NamedTuple):
-    """Inputs x (n_samples, n_inputs), labels y (n_samples,), derivatives dydx (n_samples, n_inputs) or None."""
-
-    x: jax.Array
-    y: jax.Array
-    dydx: jax.Array | None = None
-
-
-class CurvedSamples(NamedTuple):
-    """Samples, and Hessian-vector products hvp along k directions, both (n_samples, k, n_inputs)."""
-
-    x: jax.Array
-    y: jax.Array
-    dydx: jax.Array
-    directions: jax.Array
-    hvp: jax.Array
-
-
-class StripSamples(NamedTuple):
-    """Labels y (n_samples, m) of m outputs, and vector-Jacobian products vjp (n_samples, k, n_inputs) along k
-    cotangents (n_samples, k, m).
-    """
-
-    x: jax.Array
-    y: jax.Array
-    cotangents: jax.Array
-    vjp: jax.Array
-
-
 def euler_maruyama(drift: Callable, diffusion: Callable, s0, times, increments) -> jax.Array:
     """Paths of dS = a(S, t) dt + b(S, t) dW by S_{k+1} = S_k + a dt_k + b dW_k (Euler-Maruyama).
 
     drift(s, t) has the shape of s, diffusion(s, t) the shape of s or broadcasts against it; s0 (n_paths, ...) or
     broadcasting to it; times (n_steps + 1,) in years; increments dW (n_steps, n_paths, ...), Gaussian of variance dt:
-    systems have a trailing axis. Returns (n_steps + 1, n_paths, ...). Raises ValueError where times do not increase
-    or do not match the increments.
+    systems have a trailing axis. Returns (n_steps + 1, n_paths, ...), in the type of the increments. Raises
+    ValueError where times do not increase or do not match the increments.
     """
+    increments = as_floats(increments, name="increments")
     times = _checked_times(times, increments)
 
     def step(s, inputs):
@@ -73,7 +48,7 @@ def euler_maruyama(drift: Callable, diffusion: Callable, s0, times, increments) 
         s = s + drift(s, t) * dt + diffusion(s, t) * dw
         return s, s
 
-    s0 = jnp.broadcast_to(jnp.asarray(s0, increments.dtype), increments.shape[1:])
+    s0 = _start(s0, increments)
     grid = jnp.asarray(times, increments.dtype)
     _, path = jax.lax.scan(step, s0, (grid[:-1], jnp.diff(grid), increments))
     return jnp.concatenate([s0[None], path])
@@ -85,7 +60,9 @@ def exact_bachelier(mu: float, sigma: float, s0, times, increments) -> jax.Array
     S_{k+1} = e^{mu dt} S_k + sigma sqrt((e^{2 mu dt} - 1) / (2 mu dt)) dW_k, an Ornstein-Uhlenbeck step: the noise
     is scaled to the variance of the integral of e^{mu (t - s)} dW_s. At mu = 0 it is S_k + sigma dW_k.
     """
+    increments = as_floats(increments, name="increments")
     times = _checked_times(times, increments)
+    mu, sigma = float(mu), float(sigma)
     if not sigma >= 0:
         raise ValueError(f"the volatility must not be negative, got {sigma}")
     growth = 2 * mu * np.diff(times)
@@ -96,10 +73,14 @@ def exact_bachelier(mu: float, sigma: float, s0, times, increments) -> jax.Array
         s = factor * s + scale * dw
         return s, s
 
-    s0 = jnp.broadcast_to(jnp.asarray(s0, increments.dtype), increments.shape[1:])
+    s0 = _start(s0, increments)
     inputs = (jnp.asarray(np.exp(growth / 2), s0.dtype), jnp.asarray(noise, s0.dtype), increments)
     _, path = jax.lax.scan(step, s0, inputs)
     return jnp.concatenate([s0[None], path])
+
+
+def _start(s0, increments) -> jax.Array:
+    return jnp.broadcast_to(as_floats(s0, increments.dtype, name="the start"), increments.shape[1:])
 
 
 def _checked_times(times, increments) -> np.ndarray:
@@ -113,16 +94,16 @@ def _checked_times(times, increments) -> np.ndarray:
 
 
 def normal_points(key: jax.Array, n: int, dimension: int, points: str = "sobol") -> jax.Array:
-    """n standard normal points of shape (n, dimension), pseudo-random or from a scrambled Sobol sequence.
+    """n standard normal points of shape (n, dimension), pseudo-random or from a digitally shifted Sobol sequence.
 
-    The Sobol points (Joe & Kuo's direction numbers) get a random digital shift, an exclusive-or with random bits
-    drawn from `key`, which makes each point uniform and keeps the net's balance (L'Ecuyer & Lemieux 2002); so they
-    can be drawn afresh within a compiled program. Raises ValueError for an unknown kind or a count below 1.
+    The Sobol points (Joe & Kuo's direction numbers) get a random digital shift, an exclusive-or of all of them with
+    the same random bits drawn from `key`, which makes each point uniform and keeps the net's balance (L'Ecuyer &
+    Lemieux 2002); so they can be drawn afresh within a compiled program. The points of one key depend on each other,
+    those of two keys do not. Raises ValueError for an unknown kind or a count below 1.
     """
     if points not in POINTS:
         raise ValueError(f"unknown kind of points {points!r}, expected one of {POINTS}")
-    if n < 1 or dimension < 1:
-        raise ValueError(f"need at least one point and one dimension, got n = {n}, dimension = {dimension}")
+    n, dimension = as_count(n, name="the number of points"), as_count(dimension, name="the dimension")
     if points == "pseudo_random":
         return jax.random.normal(key, (n, dimension))
     net = jnp.asarray(_sobol_integers(n, dimension)) ^ jax.random.bits(key, (dimension,), jnp.uint32)
@@ -139,7 +120,7 @@ def _sobol_integers(n: int, dimension: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class LeastSquaresMonteCarlo:
-    """Single-path samples of a basket option: spots at exposure, payoffs at maturity, pathwise derivatives.
+    """Samples of a basket option: spots at exposure, labels of one or two payoffs at maturity, pathwise derivatives.
 
     Spots x = 1 + m F z sqrt(T1), with m the `spread` that fills the wings; payoffs y = v(w'(x + p)) with
     p = F z' sqrt(T2 - T1), or, `antithetic`, y = (v(w'(x + p)) + v(w'(x - p))) / 2; dydx by jax.vjp for fixed p.
@@ -172,12 +153,13 @@ class LeastSquaresMonteCarlo:
         return self.labelled(*self.paths(key, n))
 
     def labelled(self, x: jax.Array, p: jax.Array) -> Samples:
-        """The samples of given paths: labels at x, (n, n_assets), and their derivatives for fixed increments p."""
+        """Labels at given spots x, (n, n_assets), and their derivatives for fixed increments p, (n, n_assets)."""
+        x = self._vectors(x, "spots")
         y, pullback = jax.vjp(partial(self.label, p=p), x)
         return Samples(x, y, *pullback(jnp.ones_like(y)))
 
     def paths(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
-        """Spots x at exposure, and increments p from then to maturity: (n, n_assets) each."""
+        """Spots x at exposure, and increments p from then to maturity, of n labels: (n, n_assets) each."""
         z = normal_points(key, n, 2 * self.basket.n_assets, self.points)
         factor = jnp.asarray(self.basket.factor, z.dtype)
         # Coordinates alternate, so that spot and path of the first Brownian motion get the first two, most even ones.
@@ -185,7 +167,12 @@ class LeastSquaresMonteCarlo:
         return x, self._tau**0.5 * z[:, 1::2] @ factor.T
 
     def label(self, x: jax.Array, p: jax.Array) -> jax.Array:
-        """The labels (n,) of paths from x with increments p, (n, n_assets): a function of x to be differentiated."""
+        """The labels (n,) at x for increments p, (n, n_assets), as a function of x to be differentiated.
+
+        A payoff each, or, antithetic, the mean of those of x + p and x - p.
+        """
+        x = self._vectors(x, "spots")
+        p = self._vectors(p, "increments", x)
         paths = (p, -p) if self.antithetic else (p,)
         y = sum(self.payoff(self.basket.underlying(x + p), self.basket.strike) for p in paths) / len(paths)
         return y if self.control is None else y - self._control_variate(x, p)
@@ -200,6 +187,13 @@ class LeastSquaresMonteCarlo:
         factor = jnp.asarray(self.basket.factor, x.dtype)
         square = (curvature(p) - self._tau * jax.vmap(curvature)(factor.T).sum(axis=0)) / 2
         return square if self.antithetic else square + along(self.control, p)(x)
+
+    def _vectors(self, x: jax.Array, name: str, like: jax.Array | None = None) -> jax.Array:
+        x = as_floats(x, None if like is None else like.dtype, name=name)
+        expected = (*x.shape[:-1], self.basket.n_assets) if like is None else like.shape
+        if x.shape != expected:
+            raise ValueError(f"{name} must have shape {expected}, one row for each label, got {x.shape}")
+        return x
 
     @property
     def _tau(self) -> float:

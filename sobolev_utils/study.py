@@ -2,7 +2,7 @@
 
 python -m sobolev_utils.study [pruning] [beyond] [--seeds N] [--results FOLDER]
 
-Problem and settings are those of notebooks 01 to 03, read from their parameters cells, on the fixed sample of paths.
+Problem and settings are those of notebooks 01 to 03, read from their parameters cells, on the fixed sample.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def run_pruning(
             if not set(comparison.METHODS) <= set(skip):
                 yield from comparison.compare(problem(), seed, depth, keep, settings, skip=skip)
 
-    return _collect(results, "pruning", comparison.COLUMNS, first, seeds, rows)
+    return _collect(results, "pruning", comparison.COLUMNS, first, parameters, seeds, rows)
 
 
 def run_beyond(results: Path, seeds: int, *, parameters: Mapping[str, object] | None = None) -> Path:
@@ -69,7 +69,7 @@ def run_beyond(results: Path, seeds: int, *, parameters: Mapping[str, object] | 
 
     first, *_ = _settings(parameters)
     with jax.enable_x64(True):
-        return _collect(results, "beyond", beyond.COLUMNS, first, seeds, rows)
+        return _collect(results, "beyond", beyond.COLUMNS, first, parameters, seeds, rows)
 
 
 STUDIES = {"pruning": run_pruning, "beyond": run_beyond}
@@ -93,6 +93,7 @@ def _collect(
     name: str,
     columns: Sequence[str],
     parameters: Mapping[str, object],
+    given: Mapping[str, object] | None,
     seeds: int,
     rows: Callable[[MakeProblem, int, pd.DataFrame], Iterator[pd.DataFrame]],
 ) -> Path:
@@ -126,7 +127,7 @@ def _collect(
         for more in rows(problem, seed, table[table.seed == seed]):
             table = pd.concat([table, more]) if len(table) else more
             save_table(work, name, table, formats=("csv",))
-    written = save_study(results, name, table)
+    written = save_study(results, name, table, parameters, given or {})
     shutil.rmtree(work)
     return written
 

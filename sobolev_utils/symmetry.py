@@ -6,13 +6,18 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
+from sobolev_utils.arrays import as_floats
 from sobolev_utils.basket import GaussianBasket
 
 __all__ = ["equivalent", "moved", "sensitivities", "transported"]
 
 
 def moved(basket: GaussianBasket, strike: float, volatility: float) -> GaussianBasket:
-    """The basket with this strike, and all its volatilities scaled alike until its own is `volatility`."""
+    """The basket with this strike, and all its volatilities scaled alike until its own is `volatility`.
+
+    Raises ValueError for a volatility that is not positive.
+    """
+    _check(volatility)
     return replace(basket, strike=strike, factor=basket.factor * (volatility / basket.volatility))
 
 
@@ -21,7 +26,8 @@ def equivalent(basket: GaussianBasket, strike: float, volatility: float, spots: 
 
     With K and sigma the basket's own, s' = K + (s - strike) sigma / volatility, for each asset.
     """
-    return basket.strike + (spots - strike) * (basket.volatility / volatility)
+    _check(volatility)
+    return basket.strike + (as_floats(spots, name="spots") - strike) * (basket.volatility / volatility)
 
 
 def transported(price: Callable, basket: GaussianBasket, strike: float, volatility: float) -> Callable:
@@ -31,6 +37,7 @@ def transported(price: Callable, basket: GaussianBasket, strike: float, volatili
 
         V(s; strike, volatility) = c V(s'; K, sigma),   c = volatility / sigma,   s' of `equivalent`.
     """
+    _check(volatility)
     scale = volatility / basket.volatility
     return lambda spots: scale * price(equivalent(basket, strike, volatility, spots))
 
@@ -41,5 +48,11 @@ def sensitivities(price: Callable, spots: jax.Array) -> tuple[jax.Array, jax.Arr
     def along(f):
         return lambda x: jax.jvp(f, (x,), (jnp.ones_like(x),))[1]
 
+    spots = as_floats(spots, name="spots")
     value, pullback = jax.vjp(price, spots)
     return value, *pullback(jnp.ones_like(value)), along(along(price))(spots)
+
+
+def _check(volatility) -> None:
+    if not isinstance(volatility, jax.core.Tracer) and not 0 < volatility < float("inf"):
+        raise ValueError(f"the volatility must be positive and finite, got {volatility}")

@@ -1,4 +1,4 @@
-"""One `fit` for every stage: values or Sobolev targets, a fixed sample or fresh paths."""
+"""One `fit` for every stage: values or Sobolev targets, a fixed sample or fresh ones."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -11,10 +11,13 @@ import optax.contrib
 from flax import nnx
 from tqdm import tqdm
 
+from sobolev_utils.arrays import as_count
+from sobolev_utils.diagnosis import Diverged, cause, check_weights, first_failure, scale, warn_of_scale
 from sobolev_utils.least_squares import levenberg_marquardt
-from sobolev_utils.losses import Diverged, Loss
+from sobolev_utils.losses import Loss
 from sobolev_utils.network import Surrogate
-from sobolev_utils.simulation import Samples
+from sobolev_utils.purity import checked_shapes
+from sobolev_utils.samples import Samples, as_samples, not_finite
 
 __all__ = ["Diverged", "Draw", "fit", "shuffled"]
 
@@ -26,10 +29,9 @@ def shuffled(samples: Samples) -> Draw:
 
     Raises ValueError where shapes do not fit each other or an entry is not finite.
     """
-    _check_shapes(samples)
-    for name, array in samples._asdict().items():
-        if array is not None and not np.isfinite(array).all():
-            raise ValueError(f"samples.{name} holds {np.sum(~np.isfinite(array))} entries that are not finite")
+    samples = as_samples(samples)
+    if told := not_finite(samples):
+        raise ValueError(told)
 
     def draw(key: jax.Array) -> Samples:
         order = jax.random.permutation(key, len(samples.x))
@@ -38,42 +40,13 @@ def shuffled(samples: Samples) -> Draw:
     return draw
 
 
-def _check_shapes(samples: Samples) -> None:
-    """Raise ValueError where the arrays of samples do not fit each other: they would be broadcast."""
-    if samples.x.ndim != 2:
-        raise ValueError(f"samples.x must have shape (n_samples, n_inputs), got {samples.x.shape}")
-    n, n_inputs = samples.x.shape
-    given = {name: array for name, array in samples._asdict().items() if array is not None}
-    outputs, directions, cotangents = (
-        given[name].shape[1:] if name in given else () for name in ("y", "directions", "cotangents")
-    )
-    if 0 in (*directions[:1], *cotangents[:1]):
-        raise ValueError("samples need at least one direction or cotangent each, got none")
-    expected = {
-        # (n, 1) is a mistake
-        "y": (n, *outputs) if len(outputs) == 1 and outputs != (1,) else (n,),
-        "directions": (n, *directions[:1], n_inputs),
-        "hvp": (n, *directions[:1], n_inputs),
-        "cotangents": (n, *cotangents[:1], *outputs),
-        "vjp": (n, *cotangents[:1], n_inputs),
-    }
-    for name, array in given.items():
-        shape = expected.get(name, (n, n_inputs))
-        if array.shape != shape:
-            raise ValueError(
-                f"samples.{name} must have shape {shape} to go with x {samples.x.shape}, got {array.shape}"
-            )
+_SCHEDULES = {
+    "cosine": optax.cosine_decay_schedule,
+    "constant": lambda learning_rate, steps: optax.constant_schedule(learning_rate),
+}
 
 
-def _annealed(learning_rate: float, weight_decay: float, steps: int) -> tuple[optax.Schedule, optax.Schedule]:
-    """The cosine rate, and a decay of the weights that falls with it."""
-    rate = optax.cosine_decay_schedule(learning_rate, steps)
-    return rate, lambda count: weight_decay * rate(count) / learning_rate
-
-
-def _adam(learning_rate: float, weight_decay: float, steps: int) -> optax.GradientTransformation:
-    rate, decay = _annealed(learning_rate, weight_decay, steps)
-
+def _adam(rate: optax.Schedule, decay: optax.Schedule) -> optax.GradientTransformation:
     def is_matrix(parameters):
         return jax.tree.map(lambda p: p.ndim > 1, parameters)
 
@@ -82,8 +55,7 @@ def _adam(learning_rate: float, weight_decay: float, steps: int) -> optax.Gradie
     )
 
 
-def _muon(learning_rate: float, weight_decay: float, steps: int) -> optax.GradientTransformation:
-    rate, decay = _annealed(learning_rate, weight_decay, steps)
+def _muon(rate: optax.Schedule, decay: optax.Schedule) -> optax.GradientTransformation:
     # A quarter of the rate for the biases, which Adam moves by the rate each, Muon a whole matrix by its norm
     return optax.contrib.muon(
         rate, weight_decay=decay, adam_learning_rate=lambda count: rate(count) / 4, adam_b2=0.99
@@ -104,14 +76,19 @@ def fit(
     learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
     optimiser: str = "adam",
+    schedule: str = "cosine",
     name: str = "training",
 ) -> tuple[Surrogate, np.ndarray]:
-    """Minimise E loss(model, samples) at a cosine rate; returns a new model and the loss by epoch.
+    """Minimise E loss(model, samples); returns a new model and the loss by epoch.
 
     Each epoch asks `draw(key)` for samples, the same ones (`shuffled`) or fresh ones, and takes one step for each
     `batch` of them (None: 512), in order. Epochs are scanned in one compiled program, called for one chunk after
-    another so that a progress bar called `name` can move; samples are drawn and kept on the device. The history is
-    the mean loss over each epoch, shape (epochs,), as it was during training.
+    another so that a progress bar called `name` can move; samples are drawn and kept on the device. So `draw` and
+    `loss` are JAX functions of their arguments alone: what they take from elsewhere, compilation would freeze. The
+    history is the mean loss over each epoch, shape (epochs,), as it was during training.
+
+    schedule: "cosine", a rate that falls from `learning_rate` to 0 over all steps by half a period of the cosine; or
+    "constant", as in the published recipe.
 
     Weights W, not biases, decay by eta * weight_decay * (eta / learning_rate) * W in a step of rate eta: decoupled
     from the gradient (Loshchilov & Hutter 2019), and annealed with the rate, so that the early steps look for a
@@ -122,47 +99,60 @@ def fit(
     "levenberg_marquardt", for the last digits of small networks: samples are drawn once, and each epoch is one
     iteration on all of them, without rates or batches (see `least_squares`).
 
-    Raises ValueError for counts or rates that make no sense, samples whose shapes do not fit each other and an
-    epoch that `batch` does not divide,
-    `Diverged`, with the last finite state, where the loss stops being finite.
+    Warns where the surrogate's normalisation is not that of its samples. Raises ValueError for counts or rates that
+    make no sense, weights that are not finite, samples whose shapes do not fit each other, an epoch that `batch` does
+    not divide, and a `draw` or `loss` that another call would give other numbers; `Diverged`, with the last finite
+    state and the cause, where the loss stops being finite.
     """
-    if epochs < 1 or (batch is not None and batch < 1):
-        raise ValueError(f"epochs and batch must be at least 1, got {epochs} and {batch}")
+    epochs = as_count(epochs, name="epochs")
+    batch = batch if batch is None else as_count(batch, name="batch")
     if not (0 < learning_rate < np.inf and 0 <= weight_decay < np.inf):
         raise ValueError(f"need learning_rate > 0 and weight_decay >= 0, got {learning_rate} and {weight_decay}")
+    if schedule not in _SCHEDULES:
+        raise ValueError(f"unknown schedule {schedule!r}, expected one of {sorted(_SCHEDULES)}")
+    check_weights(model)
     if optimiser == "levenberg_marquardt":
         if batch is not None or weight_decay:
             raise ValueError("Levenberg-Marquardt takes all samples at once and no decay: leave out both")
-        _check_shapes(samples := draw(key))
+        samples = as_samples(draw(key))
+        warn_of_scale(scale(model, samples), name)
         return levenberg_marquardt(model, samples, loss, iterations=epochs, name=name)
     if optimiser not in _OPTIMISERS:
         known = sorted([*_OPTIMISERS, "levenberg_marquardt"])
         raise ValueError(f"unknown optimiser {optimiser!r}, expected one of {known}")
     batch = batch or 512
-    _check_shapes(shapes := jax.eval_shape(draw, key))
+    shapes = checked_shapes("draw", lambda key: as_samples(draw(key)), key)
     size = len(shapes.x)
     if size % batch:
         raise ValueError(f"an epoch of {size} samples is not a whole number of batches of {batch}: choose another")
     steps = size // batch
 
     graph, parameters, constants = nnx.split(model, nnx.Param, ...)
-    optimise = _OPTIMISERS[optimiser](learning_rate, weight_decay, epochs * steps)
+    rate = _SCHEDULES[schedule](learning_rate, epochs * steps)
+    optimise = _OPTIMISERS[optimiser](rate, lambda count: weight_decay * rate(count) / learning_rate)
 
     def model_of(parameters):
         return nnx.merge(graph, parameters, constants)
 
+    def loss_of(parameters, samples):
+        return loss(model_of(parameters), samples)
+
+    one_batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((batch, *a.shape[1:]), a.dtype), shapes)
+    checked_shapes("loss", loss_of, parameters, one_batch)
+
     def step(state, samples):
         parameters, moments = state
-        value, gradient = jax.value_and_grad(lambda p: loss(model_of(p), samples))(parameters)
+        value, gradient = jax.value_and_grad(loss_of)(parameters, samples)
         updates, moments = optimise.update(gradient, moments, parameters)
         return (optax.apply_updates(parameters, updates), moments), value
 
     def batches(key):
-        return jax.tree.map(lambda a: a.reshape(steps, batch, *a.shape[1:]), draw(key))
+        return jax.tree.map(lambda a: a.reshape(steps, batch, *a.shape[1:]), as_samples(draw(key)))
 
     def epoch(state, key):
-        state, values = jax.lax.scan(step, state, batches(key))
-        return state, jnp.mean(values)
+        samples = batches(key)
+        state, values = jax.lax.scan(step, state, samples)
+        return state, (jnp.mean(values), scale(model, samples))
 
     run = jax.jit(lambda state, keys: jax.lax.scan(epoch, state, keys))
     chunks = max(d for d in range(1, 21) if epochs % d == 0)  # of equal length, so that one program serves all
@@ -171,16 +161,17 @@ def fit(
     with bar:
         for keys in jnp.split(jax.random.split(key, epochs), chunks):
             begun = [*begun[-1:], (state, keys)]  # the last two chunks: what ends one may show in the next
-            state, values = run(state, keys)
+            state, (values, scales) = run(state, keys)
+            if not history:
+                warn_of_scale(scales[0], name)
             if not all(np.isfinite(leaf).all() for leaf in (values, *jax.tree.leaves(state[0]))):
                 again = (one for _, keys in begun for key in keys for one in _each(batches(key)))
-                last, taken = _last_finite(jax.jit(step), begun[0][0], again)
-                at = (len(history) - len(begun) + 1) * len(keys) * steps + taken
+                failure = first_failure(jax.jit(step), begun[0][0], again)
+                at = (len(history) - len(begun) + 1) * len(keys) * steps + failure.step
                 whole = np.concatenate([*history, values])[: (at - 1) // steps]
-                message = (
-                    f"{name} diverged at step {at} of {epochs * steps}: lower the learning rate, {learning_rate}"
-                )
-                raise Diverged(message, model_of(last), whole, at)
+                why = cause(jax.value_and_grad(loss_of), failure, at == 1, learning_rate)
+                message = f"{name} diverged at step {at} of {epochs * steps}: {why}"
+                raise Diverged(message, model_of(failure.last), whole, at)
             history.append(np.asarray(values))
             bar.set_postfix_str(f"loss {history[-1][-1]:.3g}", refresh=False)
             bar.update(len(keys))
@@ -191,14 +182,3 @@ def _each(batches: Samples) -> Iterator[Samples]:
     """One batch after the other."""
     for i in range(len(batches.x)):
         yield jax.tree.map(lambda a, i=i: a[i], batches)
-
-
-def _last_finite(step: Callable, state: tuple, batches: Iterator[Samples]) -> tuple[nnx.State, int]:
-    """The parameters of the last step with a finite loss, and the number of the step, from 1, that has none."""
-    last, taken = state[0], 1
-    for samples in batches:
-        after, value = step(state, samples)
-        if not np.isfinite(value):
-            break
-        last, state, taken = state[0], after, taken + 1
-    return last, taken

@@ -1,6 +1,7 @@
 """Every test runs in float64, without a screen; notebooks run after those whose files they read."""
 
 import gc
+import os
 from pathlib import Path
 
 import jax
@@ -8,12 +9,15 @@ import matplotlib
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
+from sobolev_utils.environment import jax_fault
 from sobolev_utils.schedule import waits
 
 jax.config.update("jax_enable_x64", True)
 # Kernels may keep what they compile: one at a time. Of two processes at once one may read what the other half wrote.
 jax.config.update("jax_enable_compilation_cache", False)
 matplotlib.use("agg")
+# in kernels, where it would be one more output
+os.environ["PYTHONWARNINGS"] = "ignore:the error bounds of elementary functions:UserWarning"
 gc.set_threshold(50_000)  # what JAX traces is many small objects, of which few die soon
 
 
@@ -26,6 +30,11 @@ def gallery(tmp_path_factory):
     for name in ("figures", "tables"):
         (results / name).symlink_to(Path(__file__).parents[1] / "results" / name)
     return write_gallery(results).parent
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput") and (why := jax_fault()):
+        raise pytest.UsageError(why)
 
 
 def pytest_collection_modifyitems(items):

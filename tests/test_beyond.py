@@ -10,12 +10,14 @@ import pandas as pd
 import pytest
 from flax import nnx
 from oracles import random_basket, uniform_points
+from scipy.stats import norm
 
 from sobolev_utils import beyond, study
 from sobolev_utils.beyond import COLUMNS, EXPERIMENTS, Laboratory, errors, run
 from sobolev_utils.network import Surrogate
 from sobolev_utils.payoffs import smooth_call
 from sobolev_utils.problem import Problem, Truth, save_problem
+from sobolev_utils.samples import Samples
 from sobolev_utils.simulation import LeastSquaresMonteCarlo
 
 BASKET = random_basket(2)
@@ -70,16 +72,37 @@ def test_a_sample_counts_paths_and_each_half_is_controlled_by_the_other(short, m
     trained = []
     train = lab.train
     monkeypatch.setattr(lab, "train", lambda *given: trained.append((given, train(*given))) or trained[-1][1])
-    x, p = reference.paths(lab.key(70), labels)
     monkeypatch.setattr(beyond, "STEPS", 16)
     controlled = lab.sample(1024, reference, control=True)
-    np.testing.assert_allclose(controlled.x, x, rtol=1e-6)
-    for half, (given, _), (_, other) in zip(np.split(np.arange(labels), 2), trained, reversed(trained), strict=True):
-        np.testing.assert_allclose(given[1].x, x[half], rtol=1e-6)
-        assert given[2] == 512
-        own = dataclasses.replace(reference, control=other).labelled(x[half], p[half])
-        np.testing.assert_allclose(controlled.y[half], own.y, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(controlled.dydx[half], own.dydx, rtol=1e-4, atol=1e-5)
+    drawn = [reference.paths(key, labels // 2) for key in jax.random.split(lab.key(70))]
+    parts = np.split(np.arange(labels), 2)
+    for rows, (x, p), (given, _), (_, other) in zip(parts, drawn, trained, reversed(trained), strict=True):
+        np.testing.assert_allclose(controlled.x[rows], x, rtol=1e-6)
+        np.testing.assert_allclose(given[1].x, x, rtol=1e-6)
+        assert given[2] * beyond.UNIT == 512
+        own = dataclasses.replace(reference, control=other).labelled(x, p)
+        np.testing.assert_allclose(controlled.y[rows], own.y, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(controlled.dydx[rows], own.dydx, rtol=1e-4, atol=1e-5)
+
+
+def test_the_halves_of_a_controlled_sample_are_nets_with_shifts_of_their_own(monkeypatch):
+    """Labels are unbiased where each half is uniform given the other, which trained the network that corrects it.
+
+    Over seeds, all 16 pairs of quarters of [0, 1) occur for their first points. In one net the second half is the
+    first with one constant exclusive-or'ed.
+    """
+    halves = []
+    monkeypatch.setattr(
+        LeastSquaresMonteCarlo, "labelled", lambda self, x, p: halves.append(x) or Samples(x, x[:, 0])
+    )
+    monkeypatch.setattr(Laboratory, "train", lambda *given: BASKET.value)
+    reference = dataclasses.replace(REFERENCE, antithetic=False)
+    for seed in range(100):
+        Laboratory(PROBLEM, seed).sample(4, reference, control=True)
+    spread = 1.5 * BASKET.volatility  # of the basket's spot, which the first coordinate drives alone
+    quarters = np.floor(4 * norm.cdf((np.array(halves) @ BASKET.weights - 1) / spread)).astype(int)
+    pairs = quarters.reshape(100, 4, 2)[:, :2, 0]  # two halves to train on, then the same two with their controls
+    assert len(set(map(tuple, pairs))) == 16
 
 
 def test_first_and_second_order_take_equal_steps_from_equal_starts(short):

@@ -91,7 +91,7 @@ def test_pathwise_products_of_a_smoothed_payoff_have_the_mean_of_its_curvature()
 
 @pytest.mark.parametrize("counts", [(0, 1, 3), (4, 0, 3), (4, 1, 0)])
 def test_counts_below_one_are_refused(counts):
-    with pytest.raises(ValueError, match=rf"at least 1, got {counts[0]} samples, {counts[1]} directions and"):
+    with pytest.raises(ValueError, match=r"the number of (samples|directions|inputs) must be at least 1, got 0"):
         random_directions(KEY, *counts)
 
 

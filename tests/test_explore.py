@@ -13,6 +13,7 @@ from PIL import Image
 from stubs import write_notebook
 
 from sobolev_utils import figures
+from sobolev_utils.basket import GaussianBasket
 from sobolev_utils.execution import WIDGET
 from sobolev_utils.explore import LEVELS, Explorer
 from sobolev_utils.reproduce import main
@@ -141,5 +142,12 @@ def test_of_a_widget_in_an_executed_notebook_the_picture_is_kept(tmp_path):
 def test_refuses_what_no_slider_can_take():
     with pytest.raises(ValueError, match=r"no control \['spot'\], expected some of \['surrogate', 'level'"):
         Explorer(BASKET, SURROGATES, spot=1.0)
-    with pytest.raises(ValueError, match=r"strike = 3.0 is not within its slider, which takes 1.4"):
-        Explorer(BASKET, SURROGATES, strike=3.0)
+    with pytest.raises(ValueError, match=r"level = 3.0 is not within its slider, which takes 1.6"):
+        Explorer(BASKET, SURROGATES, level=3.0)
+
+
+def test_sliders_reach_the_baskets_own_contract_and_that_to_begin_with():
+    far = GaussianBasket.random(3, 3, 0.05, strike=2.0)
+    controls = Explorer(far, {"exact": Exact()}, strike=0.5, volatility=0.7).controls
+    spans = {name: (controls[name].min, controls[name].max) for name in ("strike", "volatility")}
+    assert spans == {"strike": (0.5, 2.0), "volatility": (pytest.approx(0.05), 0.7)}

@@ -77,10 +77,15 @@ def test_the_normalisation_of_data_goes_along():
 
 def test_a_normalisation_by_input_goes_along():
     by_input = {"x_mean": np.array([1.0, 0.9, 1.2]), "x_std": np.array([0.4, 0.3, 0.5])}
-    model = Surrogate.from_arrays(random_surrogate().arrays() | by_input)
-    assert_agree(model, np.float64, 20)
-    about = onnxruntime.InferenceSession(to_onnx(model, np.float64, {})).get_modelmeta().custom_metadata_map
-    assert json.loads(about["x_mean"]) == [1.0, 0.9, 1.2]
+    model, along, x = Surrogate.from_arrays(random_surrogate().arrays() | by_input), [1, 0, -2], uniform_points(20, 3)
+    exported = to_onnx(model, np.float64, {}, direction=along)
+    expected = (*model.value_and_delta(x), model.hessian(x) @ jnp.array(along) @ jnp.array(along))
+    for got, wanted in zip(run(exported, x), expected, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-12)
+    about = onnxruntime.InferenceSession(exported).get_modelmeta().custom_metadata_map
+    assert json.loads(about["x_mean"]) == [1.0, 0.9, 1.2] and json.loads(about["direction"]) == along
+    with pytest.raises(ValueError, match="units of their own, so a gamma needs a direction"):
+        to_onnx(model, np.float64, {})
 
 
 def test_what_is_computed_twice_is_there_once():

@@ -41,7 +41,7 @@ def test_derivatives_show_the_surrogate_over_the_sorted_truth():
         assert (np.diff(truth[:, 0]) > 0).all()
         assert axis.get_title() == f"{quantity}: 1 − R² = {1 - r2:.1e}"
     np.testing.assert_allclose(np.sort(lines(figure.axes[1])[1][:, 1]), np.sort(underlying))
-    assert len(figure.axes) == 6
+    assert len(figure.axes) == 3 * len(BUDGETS)
 
 
 def test_loss_curves_are_the_histories():
@@ -106,12 +106,13 @@ def test_seed_spread_shows_every_seed_and_the_published_run():
         (b, s, q, seed, 0.9 + seed / 100) for b in BUDGETS for s in STAGES for q in QUANTITIES for seed in range(3)
     ]
     table = pd.DataFrame(rows, columns=["budget", "stage", "quantity", "seed", "r2"])
+    table.attrs["of"] = "7 assets"
     figure = figures.seed_spread(table, PUBLISHED)
     assert [axis.get_title() for axis in figure.axes] == list(QUANTITIES)
     for index, axis in enumerate(figure.axes):
-        first, second, published = lines(axis)[:3]
-        np.testing.assert_allclose(first[:, 1], [0.1, 0.09, 0.08])
-        np.testing.assert_allclose(second[:, 1], [0.1, 0.09, 0.08])
+        *ours, published = lines(axis)[: len(BUDGETS) + 1]
+        for points in ours:
+            np.testing.assert_allclose(points[:, 1], [0.1, 0.09, 0.08])
         assert published[0, 1] == 1 - PUBLISHED["oversized"][index]
 
 
@@ -125,6 +126,7 @@ def test_pruning_methods_shows_medians_and_extremes_after_fine_tuning():
         for seed, r2 in enumerate((0.7, 0.9, 0.99, 0.8 - 0.1 * (method == "scratch"), 0.95))
     ]
     table = pd.DataFrame(rows, columns=["method", "parameters", "seed", "stage", "quantity", "r2"])
+    table.attrs["of"] = "7 assets"
     figure = figures.pruning_methods(table)
     titles = [f"{quantity}, {size} parameters" for size in (433, 40) for quantity in QUANTITIES]
     assert [axis.get_title() for axis in figure.axes] == titles
@@ -139,3 +141,15 @@ def test_pruning_methods_shows_medians_and_extremes_after_fine_tuning():
         np.testing.assert_allclose(median, [[0.1, 0]])
         np.testing.assert_allclose(scratch[1], [[0.05, 1], [0.3, 1]])
         assert axis.get_xscale() == "log" and axis.yaxis_inverted()
+
+
+def test_figures_of_studies_say_what_these_were_made_with():
+    table = pd.DataFrame({"varied": ["inputs", "outputs"], "way": "values", "value": [7, 1], "seconds": [1e-3, 2e-3]})
+    with pytest.raises(KeyError, match="of"):
+        figures.step_cost(table)
+    table.attrs["of"] = "3 assets, strike 1"
+    assert figures.step_cost(table).get_supxlabel() == "study of 3 assets, strike 1"
+    other = table.copy()
+    other.attrs["of"] = "5 assets"
+    figure = figures.caption(plt.figure(), table, other, table)
+    assert figure.get_supxlabel() == "study of 3 assets, strike 1; and of 5 assets"

@@ -355,12 +355,6 @@ def test_an_interval_that_is_none_is_refused_where_it_is_not_traced(bounds):
         enclose(jnp.tanh)(Interval(*map(jnp.asarray, bounds)))
 
 
-def test_another_device_is_warned_of(monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    with pytest.warns(UserWarning, match="on gpu nothing is proven"):
-        enclose(jnp.tanh)(box([0.0], [1.0]))
-
-
 def test_box_rounds_outward_what_float32_cannot_hold():
     with jax.enable_x64(False):
         x = box([0.1, -0.1, 1e-50, 3, 1e300], [0.1, -0.1, 1e-50, 3, 1e301])

@@ -9,11 +9,11 @@ from oracles import labelled_by, random_basket, random_surrogate, uniform_points
 from scipy import optimize
 
 from sobolev_utils.least_squares import levenberg_marquardt, residual_function
-from sobolev_utils.losses import Diverged, SumOfSquares, plain, sobolev
+from sobolev_utils.losses import SumOfSquares, plain, sobolev
 from sobolev_utils.metrics import r2
 from sobolev_utils.network import Surrogate
 from sobolev_utils.simulation import Samples
-from sobolev_utils.training import fit
+from sobolev_utils.training import Diverged, fit
 
 KEY = jax.random.key(0)
 X = jnp.asarray(uniform_points(40, 2))
@@ -48,11 +48,11 @@ def test_through_the_front_door_it_beats_what_first_order_reaches():
     draw = lambda key: SAMPLES  # noqa: E731
     adam, _ = fit(MODEL, draw, sobolev(), key=KEY, epochs=300, batch=40, learning_rate=1e-2)
     newton, history = fit(MODEL, draw, sobolev(), key=KEY, epochs=300, optimiser="levenberg_marquardt")
-    assert sobolev()(newton, SAMPLES) < 1e-2 * sobolev()(adam, SAMPLES)
+    assert sobolev()(newton, SAMPLES) < 1e-6 * sobolev()(adam, SAMPLES)
     assert 1 <= history.size <= 300 and (np.diff(history) <= 0).all()
     assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(newton, nnx.Param))} == {np.dtype(np.float64)}
     x = jnp.asarray(uniform_points(50, 2, seed=1))
-    assert r2(BASKET.value(x), newton(x)) > 1 - 1e-5
+    assert 1 - r2(BASKET.value(x), newton(x)) < 1e-7
 
 
 def test_a_perfect_model_is_left_where_it_is():
@@ -92,7 +92,9 @@ def test_bad_problems_are_refused(monkeypatch):
     with pytest.raises(ValueError, match="13 parameters need as many residuals or more, got 12"):
         levenberg_marquardt(MODEL, few, plain, iterations=5)
     broken = SAMPLES._replace(y=SAMPLES.y.at[3].set(jnp.nan))
-    with pytest.raises(FloatingPointError, match="small: 1 of 120 residuals are not finite"):
+    with pytest.raises(
+        FloatingPointError, match=r"small: 1 of 120 residuals are not finite: samples\.y holds 1 entries"
+    ):
         levenberg_marquardt(MODEL, broken, sobolev(), iterations=5, name="small")
     with pytest.raises(ValueError, match="needs a loss with residuals, a SumOfSquares"):
         levenberg_marquardt(MODEL, SAMPLES, lambda model, samples: 0.0, iterations=5)
@@ -101,7 +103,7 @@ def test_bad_problems_are_refused(monkeypatch):
     for setting in ({"batch": 8}, {"weight_decay": 0.1}):
         with pytest.raises(ValueError, match="takes all samples at once and no decay"):
             fit(MODEL, lambda key: SAMPLES, plain, key=KEY, epochs=5, optimiser="levenberg_marquardt", **setting)
-    with pytest.raises(ValueError, match="at least one iteration, got 0"):
+    with pytest.raises(ValueError, match="iterations must be at least 1, got 0"):
         levenberg_marquardt(MODEL, SAMPLES, plain, iterations=0)
     with jax.enable_x64(False), pytest.raises(ValueError, match="needs double precision"):
         levenberg_marquardt(random_surrogate(), SAMPLES, plain, iterations=5)

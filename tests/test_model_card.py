@@ -111,6 +111,6 @@ def test_the_errors_are_those_of_the_worse_file(stages, problem, tmp_path, monke
 
 def test_the_card_tells_the_contract_and_shows_the_example(saved):
     card = saved[1]
-    assert "Strike 0.9" in card and "2,048 paths" in card and "at 40 spots" in card and "basket of 3 assets" in card
+    assert "Strike 0.9" in card and "2,048 labels" in card and "at 40 spots" in card and "basket of 3 assets" in card
     assert ", ".join(f"{weight:.4f}" for weight in BASKET.weights) in card
     assert f"```python\n{EXAMPLE}```" in card and len(EXAMPLE.splitlines()) <= 15

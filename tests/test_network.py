@@ -203,7 +203,7 @@ def test_another_number_of_inputs_is_refused(shape):
 
 @pytest.mark.parametrize("n_inputs, widths", [(0, [4]), (3, []), (3, [4, 0]), (-1, [4])])
 def test_counts_below_one_are_refused(n_inputs, widths):
-    with pytest.raises(ValueError, match=f"one node in each, and one output, got {n_inputs}, "):
+    with pytest.raises(ValueError, match=r"must be at least 1, got|at least one hidden layer"):
         Surrogate(n_inputs, widths, rngs=nnx.Rngs(0))
 
 
@@ -233,5 +233,5 @@ class TestSeveralOutputs:
             self.MODEL.delta(self.X)
 
     def test_no_output_is_refused(self):
-        with pytest.raises(ValueError, match=r"one output, got 3, \(4,\) and 0"):
+        with pytest.raises(ValueError, match="n_outputs must be at least 1, got 0"):
             Surrogate(3, [4], n_outputs=0, rngs=nnx.Rngs(0))

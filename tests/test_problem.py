@@ -11,7 +11,7 @@ import pytest
 from sobolev_utils.artifacts import ArtifactError
 from sobolev_utils.basket import GaussianBasket
 from sobolev_utils.payoffs import digital, smooth_call
-from sobolev_utils.problem import load_problem, save_problem
+from sobolev_utils.problem import BUDGETS, load_problem, save_problem
 from sobolev_utils.simulation import LeastSquaresMonteCarlo
 
 KEY = jax.random.key(1)
@@ -68,7 +68,21 @@ def test_the_fresh_budget_draws_as_many_new_ones(saved):
     assert not np.isin(first.y[first.y > 0.01], second.y).any()
 
 
-@pytest.mark.parametrize("budget", ["paths_8192", "fresh_paths"])
+def test_the_recipe_has_a_sample_of_its_own_at_pseudo_random_points(saved):
+    """As many labels, normal but not evenly spread: of Sobol points half would lie on either side of the mean."""
+    problem = load_problem(saved[0])
+    problem = replace(problem, reference=replace(problem.reference, points="sobol"))
+    recipe = problem.fixed_sample("paper_recipe")
+    assert (
+        recipe.x.shape == problem.samples.x.shape and not np.isin(recipe.y[recipe.y > 0.01], problem.samples.y).any()
+    )
+    below = [int((x[:, 0] < 1).sum()) for x in (recipe.x, problem.source("fresh_paths")(KEY).x)]
+    assert below[1] == 32 != below[0]
+    np.testing.assert_array_equal(np.sort(problem.source("paper_recipe")(KEY).y), np.sort(recipe.y))
+    assert problem.fixed_sample("fresh_paths") is problem.fixed_sample("paths_8192") is problem.samples
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
 def test_relabelling_keeps_spots_and_targets_together(saved, budget):
     problem = load_problem(saved[0])
     samples = problem.source(budget, lambda s: s._replace(y=s.x.sum(axis=-1)))(KEY)
@@ -77,6 +91,7 @@ def test_relabelling_keeps_spots_and_targets_together(saved, budget):
 
 def test_refuses_an_unknown_budget(saved):
     with pytest.raises(
-        ValueError, match=r"unknown budget 'paths_4096', expected one of \('paths_8192', 'fresh_paths'\)"
+        ValueError,
+        match=r"unknown budget 'paths_4096', expected one of \('paths_8192', 'fresh_paths', 'paper_recipe'\)",
     ):
         load_problem(saved[0]).source("paths_4096")

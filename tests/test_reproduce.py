@@ -145,8 +145,9 @@ except KeyboardInterrupt:
     ("arguments", "message"),
     [
         (["-p", "sed", "7"], "no notebook has a parameter 'sed'; there are: rate, seed, tight"),
-        (["-p", "seed", "x"], "01_first: seed must be int, as is its default 42; got 'x'"),
-        (["-p", "tight", "1"], "02_second: tight must be bool, as is its default False; got 1"),
+        (["-p", "seed", "x"], "01_first: seed = 'x' is not admissible, expected an int"),
+        (["-p", "tight", "1"], "02_second: tight = 1 is not admissible, expected a bool"),
+        (["-p", "seed", "-1"], "01_first: seed = -1 is not admissible, expected a number from 0 to 4.29497e+09"),
         (["03_third"], "no notebook 03_third in {folder}; there are: 01_first, 02_second"),
     ],
 )
@@ -190,11 +191,11 @@ def test_each_notebook_gets_the_parameters_it_has(notebooks, results, monkeypatc
     write_notebook(
         notebooks, "02_second", parameters="rate: float = 1e-3\npoints: str = 'sobol'\ntight: bool = False"
     )
-    command = "-p rate 1 -p points pseudo -p tight true -p seed 7".split()
+    command = "-p rate 1 -p points pseudo_random -p tight true -p seed 7".split()
     assert main([*command, "--results", str(results)], notebooks=notebooks) == 0
-    assert calls == {"01_first": {"seed": 7}, "02_second": {"rate": 1, "points": "pseudo", "tight": True}}
+    assert calls == {"01_first": {"seed": 7}, "02_second": {"rate": 1.0, "points": "pseudo_random", "tight": True}}
     record = json.loads((results / "provenance.json").read_text())
-    assert record["parameters"]["02_second"] == {"rate": 1, "points": "pseudo", "tight": True}
+    assert record["parameters"]["02_second"] == {"rate": 1.0, "points": "pseudo_random", "tight": True}
 
 
 def test_a_partial_run_keeps_what_is_recorded_of_the_others(notebooks, results, monkeypatch):

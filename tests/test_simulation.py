@@ -107,7 +107,7 @@ class TestExactBachelier:
         euler = np.asarray(euler_maruyama(lambda s, t: MU * s, lambda s, t: SIGMA, S0, times, dw))[-1]
         exact = np.asarray(exact_bachelier(MU, SIGMA, S0, times, dw))[-1]
         np.testing.assert_allclose([euler.mean(), euler.std()], [exact.mean(), exact.std()], rtol=2e-3)
-        assert np.corrcoef(euler, exact)[0, 1] > 0.99999
+        assert 1 - np.corrcoef(euler, exact)[0, 1] < 1e-7
 
 
 @pytest.mark.parametrize("method", ["euler", "exact"])
@@ -194,7 +194,7 @@ class TestNormalPoints:
 
     @pytest.mark.parametrize("n, dimension", [(0, 2), (-1, 2), (8, 0)])
     def test_counts_below_one_are_refused(self, n, dimension):
-        with pytest.raises(ValueError, match=f"got n = {n}, dimension = {dimension}"):
+        with pytest.raises(ValueError, match=f"must be at least 1, got {min(n, dimension)}"):
             normal_points(KEY, n, dimension)
 
 
@@ -273,7 +273,7 @@ class TestLeastSquaresMonteCarlo:
     def test_bad_points_are_refused(self):
         with pytest.raises(ValueError, match="unknown kind of points 'grid'"):
             LeastSquaresMonteCarlo(self.basket, call, "grid")
-        with pytest.raises(ValueError, match="at least one point"):
+        with pytest.raises(ValueError, match="the number of points must be at least 1, got 0"):
             LeastSquaresMonteCarlo(self.basket, call).sample(KEY, 0)
 
 

@@ -195,9 +195,7 @@ class TestRun:
         assert [(stem, made["seed"]) for stem, made in run.made] == [
             ("01_data_generation", seed) for seed in (42, 43)
         ]
-        assert (
-            run.made[0][1].items() >= {"basket_seed": 42, "n_paths": 8192, "points": "sobol", "n_test": 4096}.items()
-        )
+        assert run.made[0][1].items() >= {"basket_seed": 42, "n_samples": 8192, "points": "sobol"}.items()
         rows = len(METHODS) * 6 - 3
         assert dict(table.groupby(["seed", "parameters"]).size()) == {
             (s, p): rows for s in (42, 43) for p in (13, 15)

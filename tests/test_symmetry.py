@@ -47,5 +47,8 @@ def test_sensitivities_are_derivatives():
 def test_a_volatility_or_strike_that_makes_no_sense_is_refused():
     with pytest.raises(ValueError, match="the strike must be finite"):
         moved(BASKET, np.inf, 0.2)
-    with pytest.raises(ValueError, match="no volatility"):
-        moved(BASKET, 1.0, 0.0)
+    for volatility in (0.0, -0.2, np.inf):
+        with pytest.raises(ValueError, match=f"volatility must be positive and finite, got {volatility}"):
+            moved(BASKET, 1.0, volatility)
+        with pytest.raises(ValueError, match=f"volatility must be positive and finite, got {volatility}"):
+            transported(BASKET.value, BASKET, 1.0, volatility)

@@ -1,5 +1,7 @@
 """Training against a plain loop, least squares, and what it must leave alone."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,10 +10,12 @@ import pytest
 from flax import nnx
 from oracles import labelled_by, leaves, random_basket, random_surrogate, uniform_points
 
+from sobolev_utils.diagnosis import scale, warn_of_scale
 from sobolev_utils.losses import plain, sobolev
 from sobolev_utils.metrics import r2
 from sobolev_utils.network import Surrogate
-from sobolev_utils.simulation import CurvedSamples, Samples, StripSamples
+from sobolev_utils.purity import checked_shapes
+from sobolev_utils.samples import CurvedSamples, Samples, StripSamples
 from sobolev_utils.training import Diverged, fit, shuffled
 
 KEY = jax.random.key(0)
@@ -32,11 +36,12 @@ def assert_same(one, other, **tolerance):
         np.testing.assert_allclose(a, b, **tolerance)
 
 
-def plain_loop(model, draw, loss, *, epochs, batch, learning_rate):
+def plain_loop(model, draw, loss, *, epochs, batch, learning_rate, schedule="cosine"):
     """Adam step by step and without a scan: the model and the mean loss of each epoch."""
     graph, parameters, constants = nnx.split(model, nnx.Param, ...)
     steps = draw(KEY).y.size // batch
-    optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, epochs * steps))
+    rates = {"cosine": optax.cosine_decay_schedule(learning_rate, epochs * steps), "constant": learning_rate}
+    optimiser = optax.adam(rates[schedule])
     moments, history = optimiser.init(parameters), []
 
     @jax.jit
@@ -108,11 +113,13 @@ class TestShuffled:
 
 # 6 epochs are 6 chunks of the compiled program, 23 are one
 @pytest.mark.parametrize(
-    "epochs, draw, loss", [(6, DRAW, sobolev()), (23, DRAW, plain), (6, fresh, plain)], ids=["six", "prime", "fresh"]
+    "epochs, draw, loss, schedule",
+    [(6, DRAW, sobolev(), "constant"), (23, DRAW, plain, "cosine"), (6, fresh, plain, "cosine")],
+    ids=["six", "prime", "fresh"],
 )
-def test_it_is_a_plain_loop_however_it_is_cut(epochs, draw, loss):
+def test_it_is_a_plain_loop_however_it_is_cut(epochs, draw, loss, schedule):
     model = random_surrogate(widths=(4,))
-    settings = {"epochs": epochs, "batch": 8, "learning_rate": 1e-2}
+    settings = {"epochs": epochs, "batch": 8, "learning_rate": 1e-2, "schedule": schedule}
     trained, history = fit(model, draw, loss, key=KEY, **settings)
     expected, curve = plain_loop(model, draw, loss, **settings)
     assert history.shape == (epochs,)
@@ -138,8 +145,9 @@ def test_it_finds_the_least_squares_solution():
     assert history[0] > 10 * history[-1]
 
 
-@pytest.mark.parametrize("optimiser", ["adam", "muon"])
-def test_it_learns_the_closed_form(optimiser):
+# a third of which each leaves; training on values alone leaves 3e-5 and 4e-4, 1e-6 and 1e-5
+@pytest.mark.parametrize("optimiser, limits", [("adam", (5e-5, 8e-4)), ("muon", (4e-7, 6e-6))])
+def test_it_learns_the_closed_form(optimiser, limits):
     basket = random_basket(2)
     x, x_test = (jnp.asarray(uniform_points(256, 2, seed)) for seed in (0, 1))
     samples = Samples(x, basket.value(x), basket.delta(x))
@@ -147,8 +155,8 @@ def test_it_learns_the_closed_form(optimiser):
     settings = {"epochs": 240, "batch": 64, "learning_rate": 2e-2, "optimiser": optimiser}
     trained, history = fit(model, shuffled(samples), sobolev(), key=KEY, **settings)
     assert history[-1] < 1e-3 * history[0]
-    assert r2(basket.value(x_test), trained(x_test)) > 0.999
-    assert r2(basket.delta(x_test), trained.delta(x_test)) > 0.99
+    assert 1 - r2(basket.value(x_test), trained(x_test)) < limits[0]
+    assert 1 - r2(basket.delta(x_test), trained.delta(x_test)) < limits[1]
 
 
 def test_a_step_of_muon_is_orthogonal_in_weights_and_of_adam_in_biases():
@@ -222,13 +230,160 @@ def test_divergence_hands_back_the_last_finite_state():
     x = jnp.asarray(uniform_points(32, 3))
     samples = Samples(x, jnp.where(jnp.arange(32) < 16, 1.0, jnp.nan), jnp.zeros((32, 3)))
     model = random_surrogate(widths=(4,))
-    with pytest.raises(Diverged, match=r"^oversized diverged at step 3 of 24: lower .* 0.01$") as info:
+    with pytest.raises(
+        Diverged,
+        match=r"^oversized diverged at step 3 of 24: in its batch samples.y holds 8 entries that are not",
+    ) as info:
         fit(model, lambda key: samples, plain, key=KEY, epochs=6, batch=8, learning_rate=0.01, name="oversized")
     assert info.value.step == 3 and info.value.history.size == 0
     # a step at the full rate, from which the cosine has hardly fallen
     expected, _ = fit(model, lambda key: jax.tree.map(lambda a: a[:8], samples), plain, key=KEY, epochs=1, batch=8,
                       learning_rate=0.01)  # fmt: skip
     assert_same(info.value.model, expected, rtol=1e-9)
+
+
+RNG = np.random.default_rng(0)
+
+
+def of_numpy(key):
+    x = RNG.uniform(size=(32, 3))
+    return Samples(x, x.sum(axis=1), np.ones((32, 3)))
+
+
+LENGTHS = itertools.cycle([8, 16])
+
+
+def some_of(n):
+    return jax.tree.map(lambda a: a[:n], SAMPLES)
+
+
+class Rows:
+    """The next rows of a table at each call."""
+
+    first = 0
+
+    def __call__(self, key):
+        self.first += 8
+        return jax.tree.map(lambda a: a[self.first : self.first + 8], SAMPLES)
+
+
+def hidden(key):
+    return jax.tree.map(lambda a: 1.0 * a, frozen_by_its_user(key))
+
+
+frozen_by_its_user = jax.jit(of_numpy)
+
+
+class TestFunctionsThatCompilationWouldFreeze:
+    """What depends on more than its arguments, in whole or in part, is refused; what is meant to be fixed is not."""
+
+    @pytest.mark.parametrize(
+        "draw",
+        [
+            of_numpy,
+            lambda key: fresh(key)._replace(y=RNG.normal(size=32)),
+            lambda key: fresh(key)._replace(dydx=RNG.normal() * jnp.ones((32, 3))),
+            lambda key: jax.lax.cond(
+                True, lambda: jax.tree.map(lambda a: a + RNG.normal(), SAMPLES), lambda: SAMPLES
+            ),
+            lambda key: some_of(next(LENGTHS)),
+            Rows(),
+            hidden,
+            jax.jit(of_numpy),
+        ],
+        ids=["all", "labels", "a number", "in a branch", "a length", "state", "a jit inside", "a jit"],
+    )
+    def test_a_source(self, draw):
+        with pytest.raises(ValueError, match=r"draw is not a function of its arguments alone: .* jax\.random"):
+            fit(random_surrogate(widths=(4,)), draw, plain, key=KEY, epochs=3, batch=8)
+
+    def test_a_source_that_takes_its_key_to_numpy(self):
+        def draw(key):
+            np.random.default_rng(np.asarray(jax.random.key_data(key)))
+
+        with pytest.raises(
+            ValueError, match=r"draw cannot be compiled: write it with jax.numpy and jax.random alone"
+        ):
+            fit(random_surrogate(widths=(4,)), draw, plain, key=KEY, epochs=3, batch=8)
+
+    def test_a_loss(self):
+        def loss(model, samples):
+            return plain(model, samples._replace(y=samples.y + RNG.normal()))
+
+        with pytest.raises(ValueError, match="loss is not a function of its arguments alone"):
+            fit(random_surrogate(widths=(4,)), DRAW, loss, key=KEY, epochs=3, batch=8)
+
+    def test_what_is_fixed_or_follows_from_the_key_is_taken(self):
+        teacher, constants = random_surrogate(activation="relu"), np.array([np.nan, 1.0])
+
+        def taught(key):
+            x = jax.random.uniform(jax.random.fold_in(KEY, 1), (32, 3)) + constants[1] + jax.random.normal(key)
+            return Samples(x, teacher(x) + jnp.nan_to_num(constants[0]), teacher.delta(x))
+
+        sources = {
+            "fixed": lambda key: SAMPLES,
+            "seeded": lambda key: Samples(np.random.default_rng(0).normal(size=(32, 3)), SAMPLES.y),
+        }
+        for draw in (*sources.values(), taught, fresh, DRAW, jax.jit(fresh)):
+            shapes = checked_shapes("draw", draw, KEY)
+            assert shapes.x.shape == (32, 3)
+
+
+class TestTheCauseIsNamed:
+    def test_samples_that_are_not_finite_from_any_source(self):
+        def draw(key):
+            samples = fresh(key)
+            return samples._replace(dydx=samples.dydx.at[9, 1].set(jnp.nan))
+
+        model = random_surrogate(widths=(4,))
+        settings = {"key": KEY, "epochs": 2, "batch": 8, "learning_rate": 0.01}
+        told = (
+            r"training diverged at step 2 of 8: in its batch samples.dydx holds 1 entries that are not finite: mend"
+        )
+        with pytest.raises(Diverged, match=told):
+            fit(model, draw, sobolev(), **settings)
+
+    @pytest.mark.parametrize("name", ["bias_0", "kernel_1", "y_std"])
+    @pytest.mark.parametrize("optimiser", ["adam", "levenberg_marquardt"])
+    def test_weights(self, name, optimiser):
+        arrays = random_surrogate(widths=(4,)).arrays()
+        arrays[name] = np.full_like(arrays[name], np.inf)
+        message = f"{name} of the surrogate holds {arrays[name].size} entries that are not finite"
+        with pytest.raises(ValueError, match=message):
+            fit(Surrogate.from_arrays(arrays), DRAW, plain, key=KEY, epochs=2, optimiser=optimiser)
+
+    def test_a_loss_that_is_not_finite_at_the_start(self):
+        def loss(model, samples):
+            return jnp.log(-jnp.square(model.layers[0].bias[0])) + plain(model, samples)
+
+        with pytest.raises(
+            Diverged, match="step 1 of 8: the loss is nan before any step, though samples and weights"
+        ):
+            fit(random_surrogate(widths=(4,)), DRAW, loss, key=KEY, epochs=2, batch=8)
+
+    @pytest.mark.parametrize(
+        "samples, told",
+        [
+            (SAMPLES._replace(y=100 + SAMPLES.y), "labels of mean"),
+            (SAMPLES._replace(y=1e3 * SAMPLES.y), "labels of mean"),
+            (SAMPLES._replace(x=1e3 * X), "inputs of mean"),
+            (SAMPLES._replace(x=1e-4 * X, y=1e-4 * SAMPLES.y), "inputs of .* and labels of"),
+        ],
+        ids=["far", "wide", "units", "small"],
+    )
+    def test_a_surrogate_that_was_not_normalised(self, samples, told):
+        statistics = scale(Surrogate(3, [4], rngs=nnx.Rngs(0)), samples)
+        with pytest.warns(UserWarning, match=rf"pruned: .* in its own coordinates, {told}.*: call normalise\(x, y\)"):
+            warn_of_scale(statistics, "pruned")
+        warn_of_scale(scale(Surrogate(3, [4], rngs=nnx.Rngs(0)).normalise(*samples[:2]), samples), "normalised")
+
+    @pytest.mark.parametrize("optimiser", ["adam", "levenberg_marquardt"])
+    def test_it_is_told_once(self, optimiser):
+        wide, model = SAMPLES._replace(y=1e3 * SAMPLES.y), Surrogate(3, [4], rngs=nnx.Rngs(0))
+        batch = {"batch": 32} if optimiser == "adam" else {}
+        with pytest.warns(UserWarning, match="call normalise") as told:
+            fit(model, lambda key: wide, sobolev(), key=KEY, epochs=2, optimiser=optimiser, **batch)
+        assert len(told) == 1 and told[0].filename == __file__
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "levenberg_marquardt"])
@@ -246,14 +401,18 @@ def test_divergence_at_the_first_step_of_a_chunk_or_after_the_last(epochs):
         return jnp.sum(jnp.sqrt(jnp.maximum(model.layers[0].bias[...], 0) * 0))
 
     model = random_surrogate(widths=(4,))
-    with pytest.raises(Diverged, match=f"diverged at step 2 of {epochs}") as info:
+    with pytest.raises(
+        Diverged, match=f"diverged at step 1 of {epochs}: the loss, 0, is finite and its gradient is not"
+    ) as info:
         fit(model, DRAW, loss, key=KEY, epochs=epochs, batch=32)
     assert_same(info.value.model, model, rtol=0)
 
 
 def test_divergence_after_some_epochs_keeps_their_losses():
-    with pytest.raises(Diverged) as info:
-        fit(random_surrogate(), DRAW, plain, key=KEY, epochs=20, batch=8, learning_rate=1e60)
+    """The rate is the cause, and not entries that the loss does not look at."""
+    unseen = SAMPLES._replace(dydx=SAMPLES.dydx * jnp.nan)
+    with pytest.raises(Diverged, match=r"lower the learning rate, 1e\+60$") as info:
+        fit(random_surrogate(), lambda key: unseen, plain, key=KEY, epochs=20, batch=8, learning_rate=1e60)
     error = info.value
     assert error.history.size == (error.step - 1) // 4 and np.isfinite(error.history).all()
     assert np.isfinite(plain(error.model, SAMPLES))
@@ -262,8 +421,8 @@ def test_divergence_after_some_epochs_keeps_their_losses():
 @pytest.mark.parametrize(
     "changed, message",
     [
-        ({"epochs": 0}, "epochs and batch must be at least 1, got 0 and 8"),
-        ({"batch": 0}, "got 1 and 0"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"batch": 0}, "batch must be at least 1, got 0"),
         ({"batch": 12}, "an epoch of 32 samples is not a whole number of batches of 12"),
         ({"batch": 64}, "batches of 64"),
         ({"learning_rate": 0}, "need learning_rate > 0 and weight_decay >= 0, got 0 and"),
@@ -272,6 +431,7 @@ def test_divergence_after_some_epochs_keeps_their_losses():
         ({"learning_rate": np.nan}, "got nan and"),
         ({"weight_decay": -0.1}, "and -0.1"),
         ({"weight_decay": np.nan}, "and nan"),
+        ({"schedule": "linear"}, r"unknown schedule 'linear', expected one of \['constant', 'cosine'\]"),
         ({"optimiser": "sgd"}, r"unknown optimiser 'sgd', expected one of \['adam', 'levenberg_marquardt', 'muon'\]"),
     ],
 )

@@ -111,5 +111,7 @@ if __name__ == "__main__":
     reached = [row for seed in range(42, 52) for row in accuracy(seed, cost)]
     reached = pd.DataFrame(reached, columns=["way", "seed", "steps", "rmse_prices", "rmse_deltas"])
     folder = Path(results_folder())
-    for name, frame in (("step_cost", table), ("vjp_accuracy", reached)):
-        print(frame.to_string(), save_study(folder, name, frame), sep="\n", flush=True)
+    basket = {"basket_seed": 42, "volatility": 0.2, "maturity": 2.0}
+    for name, frame, n in (("step_cost", table, f"{INPUTS[0]} to {INPUTS[-1]}"), ("vjp_accuracy", reached, 7)):
+        written = save_study(folder, name, frame, {"n_assets": n, **basket}, {})
+        print(frame.to_string(), written, sep="\n", flush=True)

@@ -1,0 +1,145 @@
+"""What the parameters of the notebooks may be: one table, for each notebook and, before any work, for the driver."""
+
+from collections.abc import Callable, Mapping, MutableMapping
+from math import exp, isfinite, sqrt
+from statistics import NormalDist
+
+__all__ = ["RULES", "admit", "admitted"]
+
+# Of each name the least and the largest value, both admissible, or the words it may be. Numbers are finite; counts
+# end where memory, or patience with a compiler, would.
+SEED, COUNT, LAYERS = (0, 2**32 - 1), (1, 2**18), (1, 16)
+RULES: dict[str, tuple] = {
+    "seed": SEED,
+    "basket_seed": SEED,
+    "n_assets": (1, 200),
+    "strike": (1e-3, 100.0),
+    "volatility": (0.01, 10.0),
+    "exposure": (0.01, 100.0),
+    "maturity": (0.01, 200.0),
+    "n_samples": (16, 2**18),
+    "points": ("sobol", "pseudo_random"),
+    "spread": (0.1, 10.0),
+    "smoothing": (1e-6, 1.0),
+    "n_test": (16, 2**18),
+    "width": (1, 1024),
+    "depth": LAYERS,
+    "small_width": (1, 64),
+    "small_depth": LAYERS,
+    "activation": ("silu", "tanh", "softplus", "sigmoid", "relu"),
+    "epochs": COUNT,
+    "epochs_between": COUNT,
+    "iterations": COUNT,
+    "batch": COUNT,
+    "optimiser": ("adam", "muon"),
+    "learning_rate": (1e-8, 0.1),
+    "weight_decay": (0.0, 10.0),
+    "sobolev_weight": (0.0, 1e6),
+    "curvature_weight": (0.0, 1e6),
+    "keep": (1, 1024),
+    "boxes": (1, 2**20),
+    "lower": (-1.0, 10.0),
+    "upper": (-1.0, 10.0),
+    "reversion": (0.0, 100.0),
+    "mean_variance": (1e-4, 1.0),
+    "floor": (1e-8, 0.01),
+    "n_steps": (1, 256),
+    "n_truth": (4, 512),
+    "n_nets": (2, 1024),
+    "stage": ("oversized", "pruned", "sobolev_nn", "sobolev_reference"),
+    "budget": ("paths_8192", "fresh_paths", "paper_recipe"),
+    "level": (0.4, 1.6),
+}
+
+
+def _strike(strike, volatility, exposure, maturity, spread, n_samples, n_assets, n_test) -> str:
+    """Where the strike must lie for labels, and the closed form on the test set, to vary: in reach of both."""
+    end = sqrt(spread**2 * exposure + maturity - exposure) * volatility  # deviation of the basket in the sample
+    if not n_samples * NormalDist().cdf(-abs(strike - 1) / end) >= 8:
+        return "a strike so near to 1 that at least 8 payoffs of the sample end on either side of it"
+    deviation = volatility * sqrt(maturity - exposure)
+    # of the basket on the test set: uniform in `GaussianBasket.box`, for weights that are alike
+    tested = (1 + 0.5 * sqrt((n_assets - 1) / 12)) / sqrt(12 * n_assets)
+    if abs(strike - 1) > 2 * tested + 6 * deviation:
+        return "a strike so near to 1 that the price varies on the test set"
+    if n_test * min(1, deviation / tested) < 4:
+        return "a strike with more test spots near it: raise n_test or volatility"
+    return ""
+
+
+def _box(lower, upper, strike, maturity, mean_variance) -> str:
+    least, most = (0.01, 0.0, 0.0, -0.999), (10.0, 1.0, 2.0, 0.999)
+    fits = len(lower) == len(upper) == 4
+    if not (fits and all(a <= low < high <= b for a, low, high, b in zip(least, lower, upper, most, strict=True))):
+        return f"four numbers from {list(least)}, each below that of upper, which go to {list(most)}"
+    if max(upper[1] ** 2, mean_variance) * maturity > 2:
+        return "with a variance until maturity of at most 2: lower maturity, mean_variance or the upper volatility"
+    reach = exp(sqrt(mean_variance * maturity))
+    low, high = lower[0] / reach**6, upper[0] * reach
+    return "" if low <= strike <= high else f"spots for a strike of {strike:g}: these are for {low:.3g} to {high:.3g}"
+
+
+# What parameters must be to each other, the first of them at fault: a relation says what was expected, or nothing
+# where it holds. Those of one notebook, then those whose other names may be of a notebook before.
+WITHIN: dict[str, Callable[..., str]] = {
+    "exposure maturity": lambda t1, t2: "" if t2 - t1 >= 0.01 else f"0.01 years or more before maturity, {t2:g}",
+    "strike volatility exposure maturity spread n_samples n_assets n_test": _strike,
+    "lower upper strike maturity mean_variance": _box,
+    "reversion maturity n_steps": lambda k, t, n: "" if k * t <= n else f"at most n_steps / maturity, {n / t:g}",
+}
+ACROSS: dict[str, Callable[..., str]] = {
+    "batch n_samples": lambda batch, n: "" if n % batch == 0 else f"a divisor of n_samples, {n}",
+    "keep width": lambda keep, width: "" if keep <= width else f"at most the width, {width}",
+}
+
+
+def admit(namespace: MutableMapping[str, object]) -> None:
+    """Convert the parameters of a notebook in its `namespace`, `globals()`: those that its parameters cell annotates.
+
+    An int becomes a float where a float is meant. Raises ValueError, in one line, for what is not admissible.
+    """
+    kinds = namespace["__annotations__"]
+    namespace |= admitted({name: namespace[name] for name in kinds}, kinds)
+
+
+def admitted(
+    given: Mapping[str, object], kinds: Mapping[str, type | None], before: Mapping[str, object] | None = None
+) -> dict[str, object]:
+    """The parameters `given` in the types of `kinds`, ints as floats where these are meant; None stands for any type.
+
+    before: parameters of the notebooks before this one, to which these must fit. Raises ValueError for another type,
+    a value out of its range in `RULES`, or values that do not fit each other.
+    """
+    found = {name: _converted(name, value, kinds[name]) for name, value in given.items()}
+    for relations, known in ((WITHIN, found), (ACROSS, {**(before or {}), **found})):
+        for names, relation in relations.items():
+            first, *others = names.split()
+            if first not in found or not known.keys() >= set(others):
+                continue
+            if expected := relation(found[first], *(known[name] for name in others)):
+                raise _refusal(first, found[first], expected)
+    return found
+
+
+def _converted(name: str, value: object, kind: type | None) -> object:
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind is not None and type(value) is not kind:
+        raise _refusal(name, value, f"{'an' if kind is int else 'a'} {kind.__name__}")
+    rule = RULES.get(name)
+    if rule is None:
+        return value
+    if isinstance(rule[0], str):
+        if value not in rule:
+            raise _refusal(name, value, f"one of {', '.join(rule)}")
+        return value
+    entries = value if kind is list else [value]
+    if kind is list:
+        value = entries = [float(entry) if type(entry) is int else entry for entry in entries]
+    if not all(type(e) in (int, float) and isfinite(e) and rule[0] <= e <= rule[1] for e in entries):
+        raise _refusal(name, value, f"{'entries' if kind is list else 'a number'} from {rule[0]:g} to {rule[1]:g}")
+    return value
+
+
+def _refusal(name: str, value: object, expected: str) -> ValueError:
+    return ValueError(f"{name} = {value!r} is not admissible, expected {expected}")
