@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from sobolev_utils import intervals, zonotopes
-from sobolev_utils.chains import VARIABLE, Program, as_usual
+from sobolev_utils.chains import LARGEST, VARIABLE, Program, as_usual
 from sobolev_utils.intervals import INTERVAL_RULES, Interval, box, extension
 from sobolev_utils.walker import walk
 
 X = np.linspace(-3, 3, 61)
+Z = np.random.default_rng(0).normal(size=30)
 
 
 def programs(f, *arguments):
@@ -88,8 +89,9 @@ class Point:
         self.shape, self.dtype = value.shape, value.dtype
 
 
-def of_points(f):
-    """f by the walker, with its chains, in the domain of points."""
+def of_points(f, sizes=None):
+    """f by the walker, with its chains, in the domain of points; `sizes` gets those of the programs gathered."""
+    sizes = [] if sizes is None else sizes
 
     def rule(eqn, *values):
         y = as_usual(eqn, *(v.value if isinstance(v, Point) else v for v in values)) if eqn else jnp.multiply(
@@ -97,7 +99,11 @@ def of_points(f):
         )  # fmt: skip
         return Point(y)
 
-    rules = dict.fromkeys(INTERVAL_RULES, rule) | {"univariate": lambda program, x: Point(program(x.value))}
+    def univariate(program, x):
+        sizes.append(program.size)
+        return Point(program(x.value))
+
+    rules = dict.fromkeys(INTERVAL_RULES, rule) | {"univariate": univariate}
 
     def walked(*arguments):
         closed = jax.make_jaxpr(f)(*arguments)
@@ -148,6 +154,26 @@ def test_a_program_of_several_variables_stays_what_it_is(seed):
     expected = f(*arguments)
     finite = np.isfinite(expected)
     np.testing.assert_allclose(of_points(f)(*arguments)[finite], expected[finite], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("settles", [False, True])
+def test_a_program_that_goes_on_and_on_is_cut(settles):
+    """Steps of an SDE, by one path of normal numbers; or of a product, whose factors are as many variables."""
+
+    def f(x, z):
+        path = [x]
+        for i in range(30):
+            x = (
+                x + 0.1 * jnp.tanh(1 - x) + 0.2 * jnp.sqrt(1 + x * x) * Z[i]
+                if settles
+                else x * jnp.tanh(z + i * x[0])
+            )
+            path.append(x)
+        return jnp.stack(path)
+
+    sizes, (x, z) = [], jnp.asarray(X[30:38]).reshape(2, 4)
+    np.testing.assert_allclose(of_points(f, sizes)(x, z), f(x, z), rtol=1e-12)
+    assert max(sizes) <= LARGEST and sum(sizes) < 30 * 2 * LARGEST
 
 
 @pytest.mark.parametrize(

@@ -123,3 +123,22 @@ def test_slopes_whose_sum_overflows_lose_no_error():
     )
     y = f(box(np.float32([-0.1]), np.float32([0.1])))
     assert y.lower <= 0 and y.upper >= 3.6e37
+
+
+def test_constants_of_two_products_are_not_multiplied_first():
+    """Their product is flushed to zero, and XLA would do so: the barriers between operations keep it from that."""
+
+    def f(x):
+        return (x * 1e-200) * 1e-200, x * 1e-300 / 1e300 * 1e300
+
+    y, z = jax.jit(zonotopes.enclose(f))(box([1e300], [1e300]))
+    assert y.lower <= 1e-100 <= y.upper and z.lower <= 1 <= z.upper
+
+
+def test_what_fills_in_depends_on_no_symbol():
+    def f(x):
+        return jnp.take(x, np.array([9]), mode="fill", fill_value=5) - 5 * jnp.sum(2 * x - 1)
+
+    y = jax.jit(zonotopes.enclose(f))(box(np.zeros(3), np.ones(3)))
+    np.testing.assert_allclose([y.lower[0], y.upper[0]], [-10, 20], rtol=1e-12)
+    assert y.lower <= -10 and 20 <= y.upper

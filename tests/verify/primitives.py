@@ -49,7 +49,10 @@ def verify(case, method, dtype, seed, n):
     points = [np.concatenate([np.roll(p[:2], k, axis=0), p[2:]]) for k, p in enumerate(points)]
     # some constants are ends of boxes
     constants = [numbers(rng, dtype, (n, *shape)) for shape in case.shapes[n_boxes:]]
-    constants = [np.where(rng.uniform(size=n) < 0.3, boxes[0].lower, c) if c.ndim == 1 else c for c in constants]
+    constants = [
+        np.where(rng.uniform(size=n) < 0.3, boxes[0].lower, c) if c.shape == boxes[0].shape == (n,) else c
+        for c in constants
+    ]
     enclosures = leaves(jax.jit(jax.vmap(method(case.f)))(*boxes, *constants))
     default, ctx.prec = ctx.prec, case.bits
     try:
@@ -87,8 +90,8 @@ def _tally(image, enclosure, steps, arguments):
 
 
 def _inward(lower, upper, steps):
-    """Ends that are `steps` floats further inside; of an undecided comparison, one that is decided."""
-    if lower.dtype == bool:
+    """Ends that are `steps` floats further inside; of a comparison or an integer, one that is decided."""
+    if lower.dtype.kind != "f":
         return lower, lower
     with np.errstate(invalid="ignore", over="ignore"):
         moved = lower + steps * np.spacing(abs(lower)), upper - steps * np.spacing(abs(upper))

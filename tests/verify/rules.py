@@ -114,6 +114,9 @@ def of_arrays(dtype):
         "from int64": Case(*chosen_integers(dtype), vector),
         "moved": Case(functools.partial(moved, jnp), functools.partial(moved, np), vector),
         "scattered": Case(scattered, scattered_oracle, vector),
+        "looked up": Case(looked_up, looked_up_oracle, ((4,), ()), constants=1),
+        "masks": Case(functools.partial(masks, jnp), functools.partial(masks, np), vector),
+        "integers": Case(functools.partial(integers, jnp), functools.partial(integers, np), vector),
     }
 
 
@@ -133,6 +136,57 @@ def scattered(x):
 def scattered_oracle(x):
     x = x * exact(range(4))
     return np.stack([7 + x[..., 0], x[..., 0], x[..., 2], x[..., 3], x[..., 3]], -1)
+
+
+def looked_up(x, c):
+    """Elements named by an index that is known, in the bounds and beyond them."""
+    i = jnp.clip(c.astype(np.int32), 0, 5)
+    twice = jnp.concatenate([x, 2 * x])
+    filled = jnp.take(twice, 2 * i, mode="fill", fill_value=5)
+    pair = lax.dynamic_slice(x, (i,), (2,))
+    return (
+        jnp.take(x, i, mode="clip"),
+        filled,
+        pair,
+        x.at[i].set(filled),
+        lax.dynamic_update_slice(x, pair[::-1], (i,)),
+    )
+
+
+def looked_up_oracle(x, c):
+    first = np.broadcast_to(np.minimum(np.maximum(np.vectorize(float)(c), 0), 5).astype(int), x.shape[:-1])
+    n, start = np.minimum(first, 3)[..., None], np.minimum(first, 2)[..., None]
+
+    def at(x, i):
+        return np.take_along_axis(x, i, -1)
+
+    twice = np.concatenate([x, 2 * x], -1)
+    filled = np.where(first < 4, at(twice, np.minimum(2 * first, 7)[..., None])[..., 0], arb(5))
+    places, pair = np.arange(4), np.concatenate([at(x, start), at(x, start + 1)], -1)
+    updated = np.where(places == start, pair[..., 1:], np.where(places == start + 1, pair[..., :1], x))
+    return at(x, n)[..., 0], filled, pair, np.where(places == first[..., None], filled[..., None], x), updated
+
+
+def number_of(np):
+    """Booleans and integers as the enclosure has them, or, for an oracle, as numbers."""
+    return exact if np is not jnp else lambda x: x
+
+
+def masks(np, x):
+    """Comparisons that are moved, combined and chosen by, and numbers that they choose."""
+    number, m = number_of(np), np.asarray(x > 0, bool)
+    low, pairs = np.asarray(x < 1, bool), np.stack([m, ~m], -1)
+    both = np.concatenate([m[..., ::-1], pairs.reshape(*m.shape[:-1], 8)], -1)
+    chosen = np.where(m[..., None], np.stack([x, -x], -1), np.stack([0 * x, 2 * x], -1))
+    return number(both), number(np.where(low, m, ~low)), number(pairs.all(-1)), number((m & low).any(-1)), chosen
+
+
+def integers(np, x):
+    """Integers that comparisons choose: moved, compared, and turned into numbers."""
+    number = number_of(np)
+    i = np.where(np.asarray(x > 1, bool), 2, np.where(np.asarray(x > 0, bool), 1, -3))
+    few = np.concatenate([np.maximum(i, 0)[..., ::-1], np.sign(i), ~i], -1)
+    return number(few), number(i.max(-1)), number(i == 1), np.where(i >= 1, x, -x), x * number(i.astype(np.int64))
 
 
 def chosen_integers(dtype):
