@@ -150,10 +150,10 @@ def fit(
         return jax.tree.map(lambda a: a.reshape(steps, batch, *a.shape[1:]), as_samples(draw(key)))
 
     def epoch(state, key):
-        samples = batches(key)
-        state, values = jax.lax.scan(step, state, samples)
-        return state, (jnp.mean(values), scale(model, samples))
+        state, values = jax.lax.scan(step, state, batches(key))
+        return state, jnp.mean(values)
 
+    warn_of_scale(jax.jit(lambda key: scale(model, batches(key)))(key), name)
     run = jax.jit(lambda state, keys: jax.lax.scan(epoch, state, keys))
     chunks = max(d for d in range(1, 21) if epochs % d == 0)  # of equal length, so that one program serves all
     state, history, begun = (parameters, optimise.init(parameters)), [], []
@@ -161,9 +161,7 @@ def fit(
     with bar:
         for keys in jnp.split(jax.random.split(key, epochs), chunks):
             begun = [*begun[-1:], (state, keys)]  # the last two chunks: what ends one may show in the next
-            state, (values, scales) = run(state, keys)
-            if not history:
-                warn_of_scale(scales[0], name)
+            state, values = run(state, keys)
             if not all(np.isfinite(leaf).all() for leaf in (values, *jax.tree.leaves(state[0]))):
                 again = (one for _, keys in begun for key in keys for one in _each(batches(key)))
                 failure = first_failure(jax.jit(step), begun[0][0], again)
