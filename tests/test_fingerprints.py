@@ -39,7 +39,10 @@ def test_code_in_use_is_what_a_process_has_imported():
         "print(*sorted(code_in_use()))"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    used = {f"sobolev_utils/{name}" for name in ("__init__.py", "payoffs.py", "fingerprints.py", "paper.mplstyle")}
+    used = {
+        f"sobolev_utils/{name}"
+        for name in ("__init__.py", "arrays.py", "payoffs.py", "fingerprints.py", "paper.mplstyle")
+    }
     assert set(found) == used
     assert used < CODE.keys()
 

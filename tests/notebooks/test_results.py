@@ -49,13 +49,14 @@ def test_ten_seeds_fill_every_cell(seeds):
     assert set(seeds.budget) == set(BUDGETS)
 
 
+@pytest.fixture(scope="module")
+def errors(seeds):
+    rows = seeds.assign(error=1 - seeds.r2)
+    return rows.pivot(index=["budget", "quantity", "seed"], columns="stage", values="error")
+
+
 class TestWhatTheNotebooksSay:
     """Of all seeds, with the settings of the notebooks."""
-
-    @pytest.fixture(scope="class")
-    def errors(self, seeds):
-        rows = seeds.assign(error=1 - seeds.r2)
-        return rows.pivot(index=["budget", "quantity", "seed"], columns="stage", values="error")
 
     def test_each_derivative_costs_accuracy(self, errors):
         by_quantity = errors.stack().unstack("quantity")
