@@ -21,7 +21,7 @@ from jax import lax
 from sobolev_utils import interval_arithmetic
 from sobolev_utils.chains import is_array
 from sobolev_utils.interval_arithmetic import Interval, bounds
-from sobolev_utils.rounding import dot_bounds, round_down, round_up, sum_down, sum_error
+from sobolev_utils.rounding import computed_once, dot_bounds, round_down, round_up, sum_down, sum_error
 
 __all__ = [
     "Symbols",
@@ -30,7 +30,6 @@ __all__ = [
     "ball",
     "bilinear",
     "common",
-    "computed_once",
     "dot",
     "laid_out",
     "negative",
@@ -146,17 +145,6 @@ def up(radius, n):
     """A radius that n operations have computed and underflow has diminished, rounded up."""
     info = jnp.finfo(radius.dtype)
     return round_up(radius * (1 + 16 * info.epsneg) + 8 * (n + 1) * info.smallest_normal)
-
-
-def computed_once(*arrays):
-    """The same arrays. XLA would work them out anew for each generator that they multiply, as it has dropped the
-    barriers by the time it fuses loops; a loop that never turns stays.
-    """
-
-    def without_nan(arrays):
-        return [jnp.where(jnp.isnan(x), jnp.inf, x) for x in arrays]
-
-    return lax.while_loop(lambda arrays: jnp.isnan(arrays[0]).any(), without_nan, list(arrays))
 
 
 def negative(x):

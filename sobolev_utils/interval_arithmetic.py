@@ -27,6 +27,7 @@ __all__ = [
     "elementary",
     "has_nan",
     "is_floating",
+    "is_known",
     "multiply",
     "negative",
     "power",
@@ -84,9 +85,14 @@ def is_floating(x):
     return jnp.issubdtype(x.dtype, jnp.floating)
 
 
+def is_known(x):
+    """Whether a value is an array whose numbers are known while a program is traced."""
+    return is_array(x) and not isinstance(x, jax.core.Tracer)
+
+
 def has_nan(x):
     """Whether an array holds what is not a number, as far as that is known: it may be traced."""
-    return is_floating(x) and not isinstance(x, jax.core.Tracer) and bool(np.isnan(np.asarray(x)).any())
+    return is_floating(x) and is_known(x) and bool(np.isnan(np.asarray(x)).any())
 
 
 def bounds(x):
@@ -96,11 +102,11 @@ def bounds(x):
     """
     if not is_array(x):
         return x.lower, x.upper
-    is_known, x = not isinstance(x, jax.core.Tracer) and not has_nan(x), jnp.asarray(x)
     if not is_floating(x):
         return x, x
+    x = np.asarray(x) if is_known(x) else x
     lower, upper = normal_down(x), normal_up(x)
-    return (lower, upper) if is_known else _whole_where(jnp.isnan(x), lower, upper)
+    return (lower, upper) if is_known(x) and not has_nan(x) else _whole_where(x != x, lower, upper)
 
 
 def _whole_where(mask, lower, upper):
@@ -121,31 +127,67 @@ def absolute(x):
 def add(a, b):
     """a + b; exact where one of them is zero, and monotone: x + y >= y for all x >= 0."""
     (al, au), (bl, bu) = bounds(a), bounds(b)
-    lower, upper = round_down(al + bl), round_up(au + bu)
+    lower, upper = round_down(jnp.add(al, bl)), round_up(jnp.add(au, bu))
     for (low, high), (other_low, other_high) in (((al, au), (bl, bu)), ((bl, bu), (al, au))):
-        lower = jnp.where(low >= 0, jnp.maximum(lower, other_low), lower)
-        upper = jnp.where(high <= 0, jnp.minimum(upper, other_high), upper)
+        lower = _changed(low >= 0, jnp.maximum, lower, other_low)
+        upper = _changed(high <= 0, jnp.minimum, upper, other_high)
     return Interval(lower, upper)
+
+
+def _changed(mask, operation, x, y):
+    """operation(x, y) where `mask` holds, else x; nothing is asked where it is known and the same everywhere."""
+    if is_known(mask) and np.all(mask == np.any(mask)):
+        return operation(x, y) if np.any(mask) else x
+    return jnp.where(mask, operation(x, y), x)
 
 
 def multiply(a, b):
     """a b, and a^2 where a is b."""
     if a is b:
         return power(a, 2)
-    zero = functools.reduce(jnp.logical_or, [(lower == 0) & (upper == 0) for lower, upper in (bounds(a), bounds(b))])
-    product = _hull([x * y for x in bounds(a) for y in bounds(b)])
-    product = Interval(jnp.where(zero, 0, product.lower), jnp.where(zero, 0, product.upper))
-    for x, (lower, upper) in ((a, bounds(b)), (b, bounds(a))):
-        if is_array(x) and (isinstance(x, jax.core.Tracer) or np.isinf(x).any()):
+    a, b = (b, a) if is_known(a) else (a, b)
+    of_a, of_b = bounds(a), bounds(b)
+    if is_known(b) and np.isfinite(b).all() and np.array_equal(*of_b):
+        return _multiple(*of_a, of_b[0])
+    product = _product(*of_a, *of_b)
+    for x, (lower, upper) in ((a, of_b), (b, of_a)):
+        if is_array(x) and (not is_known(x) or np.isinf(x).any()):
             # zero times a constant that is infinite is no number
             undefined = jnp.isinf(x) & (lower <= 0) & (upper >= 0)
             product = Interval(*_whole_where(undefined, product.lower, product.upper))
     return product
 
 
+def _multiple(lower, upper, factor):
+    """[lower, upper] times known numbers."""
+    ends = jnp.multiply(lower, factor), jnp.multiply(upper, factor)
+    if np.all(factor >= 0):
+        low, high = ends
+    elif np.all(factor <= 0):
+        high, low = ends
+    else:
+        low, high = jnp.minimum(*ends), jnp.maximum(*ends)
+    # where it is zero times infinity, too
+    zero = ((lower == 0) & (upper == 0)) | (factor == 0)
+    return Interval(jnp.where(zero, 0, round_down(low, 2)), jnp.where(zero, 0, round_up(high, 2)))
+
+
+@jax.jit
+def _product(al, au, bl, bu):
+    zero = ((al == 0) & (au == 0)) | ((bl == 0) & (bu == 0))
+    product = _hull([x * y for x in (al, au) for y in (bl, bu)])
+    return Interval(jnp.where(zero, 0, product.lower), jnp.where(zero, 0, product.upper))
+
+
 def divide(a, b):
     """a / b; the whole line where b holds zero."""
-    lower, upper = bounds(b)
+    of_a = bounds(a)
+    is_number = is_known(a) and np.array_equal(*of_a)
+    return _quotient(of_a[:1] if is_number else of_a, *bounds(b))
+
+
+@jax.jit
+def _quotient(ends, lower, upper):
     whole = (lower <= 0) & (upper >= 0)
 
     def quotient(x, y):
@@ -153,7 +195,7 @@ def divide(a, b):
         scale = jnp.where(jnp.abs(y) > jnp.finfo(y.dtype).max / 8, y.dtype.type(1 / 16), y.dtype.type(1))
         return x / jnp.where(jnp.isnan(x), x, jnp.where(whole, 1, y * scale)) * scale
 
-    result = _hull([quotient(x, y) for x in bounds(a) for y in (lower, upper)])
+    result = _hull([quotient(x, y) for x in ends for y in (lower, upper)])
     return Interval(*_whole_where(whole, result.lower, result.upper))
 
 

@@ -7,14 +7,17 @@ and the smallest normal number there is nothing to compute with. Arguments below
 (`normal_down`, `normal_up`).
 """
 
+import functools
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 __all__ = [
     "ELEMENTARY",
+    "computed_once",
     "dot_bounds",
     "elementary_bounds",
     "normal_down",
@@ -65,10 +68,14 @@ def round_up(value, steps=1):
 
 
 def normal_down(value):
-    """The largest float that is normal or zero and not above `value`: what XLA can compute with."""
-    smallest, bits = _smallest(value.dtype), lax.bitcast_convert_type(value, _integer(value.dtype))
-    negative = (bits < 0) & (bits != np.iinfo(bits.dtype).min)
-    return jnp.where(jnp.abs(value) < smallest, jnp.where(negative, -smallest, 0), value)
+    """The largest float that is normal or zero and not above `value`: what XLA can compute with.
+
+    A NumPy array gives one, so that what is known is not computed again each time that a program runs.
+    """
+    smallest = _smallest(value.dtype)
+    if isinstance(value, np.ndarray | np.generic):
+        return np.where(np.abs(value) < smallest, np.where(value < 0, -smallest, value.dtype.type(0)), value)
+    return _normal_down(value)
 
 
 def normal_up(value):
@@ -76,6 +83,14 @@ def normal_up(value):
     return -normal_down(-value)
 
 
+@jax.jit
+def _normal_down(value):
+    smallest, bits = _smallest(value.dtype), lax.bitcast_convert_type(value, _integer(value.dtype))
+    negative = (bits < 0) & (bits != np.iinfo(bits.dtype).min)
+    return jnp.where(jnp.abs(value) < smallest, jnp.where(negative, -smallest, 0), value)
+
+
+@functools.partial(jax.jit, static_argnames="name")
 def elementary_bounds(name, lower, upper):
     """Bounds of a function of the table above over [lower, upper], or over the part of it inside the domain.
 
@@ -90,6 +105,19 @@ def elementary_bounds(name, lower, upper):
     return jnp.where(outside, -jnp.inf, lower), jnp.where(outside, jnp.inf, upper)
 
 
+def computed_once(*arrays):
+    """The same arrays, the first of which holds no nan.
+
+    XLA works out anew, in each loop that it fuses, all that leads there: for both bounds and for each generator. That
+    takes time to compile and to run. A loop that never turns stays, where a barrier is dropped before.
+    """
+
+    def other(arrays):
+        return [jnp.where(jnp.isnan(x), jnp.inf, x) if jnp.issubdtype(x.dtype, jnp.floating) else ~x for x in arrays]
+
+    return lax.while_loop(lambda arrays: jnp.isnan(arrays[0]).any(), other, list(arrays))
+
+
 def sum_error(n, dtype):
     """Bounds the relative error of a sum or inner product of n terms, in whatever order, with or without FMA.
 
@@ -101,6 +129,7 @@ def sum_error(n, dtype):
     return np.nextafter(dtype.type(nu / (1 - nu) if nu < 0.25 else np.inf), dtype.type(np.inf))
 
 
+@functools.partial(jax.jit, static_argnames="axes")
 def sum_down(values, axes):
     """A lower bound of the exact sum over `axes`; the upper one is -sum_down(-values, axes)."""
     n = math.prod(values.shape[axis] for axis in axes)
@@ -148,6 +177,7 @@ def _ball(x):
     return middle, round_up(jnp.maximum(upper - middle, middle - lower) + _smallest(lower.dtype))
 
 
+@functools.partial(jax.jit, static_argnames=("steps", "limit"))
 def _moved(value, steps, limit):
     """`value` moved by `steps` floats towards `limit`, an infinity, and past the subnormal numbers."""
     integer = _integer(value.dtype)

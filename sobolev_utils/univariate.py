@@ -17,7 +17,7 @@ import numpy as np
 
 from sobolev_utils.interval_arithmetic import Interval, add, bounds, multiply, negative
 from sobolev_utils.interval_rules import NATURAL_RULES
-from sobolev_utils.rounding import normal_down, normal_up, round_down, round_up
+from sobolev_utils.rounding import computed_once, normal_down, normal_up, round_down, round_up
 from sobolev_utils.walker import walk
 
 __all__ = ["affine_enclosure", "exact_range"]
@@ -41,12 +41,13 @@ def exact_range(program, x):
     y = _natural(program, ends)
     natural, first, last = itertools.starmap(Interval, zip(y.lower, y.upper, strict=True))
     low, high = jnp.minimum(first.lower, last.lower), jnp.maximum(first.upper, last.upper)
-    for (start, end), least, greatest in zip(brackets.edges, *brackets.ranges, strict=True):
-        inside = (start <= upper) & (lower <= end)
-        low, high = (
-            jnp.where(inside, jnp.minimum(low, least), low),
-            jnp.where(inside, jnp.maximum(high, greatest), high),
+    if len(brackets.edges):
+        start, end, least, greatest = (  # one for each bracket, before the axes of x
+            ends.reshape(-1, *[1] * lower.ndim) for ends in (*brackets.edges.T, *brackets.ranges)
         )
+        inside = (start <= upper) & (lower <= end)
+        low = jnp.minimum(low, jnp.where(inside, least, jnp.inf).min(axis=0))
+        high = jnp.maximum(high, jnp.where(inside, greatest, -jnp.inf).max(axis=0))
     return Interval(jnp.maximum(natural.lower, low), jnp.minimum(natural.upper, high))
 
 
@@ -59,14 +60,19 @@ def affine_enclosure(program, x, everything, pieces=8):
     """
     bounded = jnp.isfinite(x.lower) & jnp.isfinite(x.upper) & jnp.isfinite(x.upper - x.lower)
     lower, upper = (jnp.where(bounded, end, 0) for end in bounds(x))
-    ends = [lower, *(jnp.clip(end, lower, upper) for end in _brackets(program, x.dtype).kinks.ravel()), upper]
+    kinks = _brackets(program, x.dtype).kinks.reshape(-1, *[1] * lower.ndim)
+    ends = jnp.concatenate([lower[None], jnp.clip(kinks, lower, upper), upper[None]])
     n = -(-pieces // (len(ends) - 1))
-    cuts = [jnp.clip(a + (b - a) * (i / n), a, b) for a, b in itertools.pairwise(ends) for i in range(n)]
-    cuts = jnp.stack([*cuts, upper])
+    first, last = ends[:-1, None], ends[1:, None]
+    t = (np.arange(n) / n).astype(x.dtype).reshape(-1, *[1] * lower.ndim)
+    cuts = jnp.clip(first + (last - first) * t, first, last).reshape(-1, *lower.shape)
+    cuts = jnp.concatenate([cuts, upper[None]])
     piece = Interval(cuts[:-1], cuts[1:])
     slope, smooth = _derivative(program, piece)
     y = _natural(program, Interval(*(jnp.concatenate([cuts, ends]) for ends in (piece.lower, piece.upper))))
     n = len(cuts)
+    upper, *ends, smooth = computed_once(upper, *bounds(slope), *bounds(y), smooth)
+    slope, y = Interval(*ends[:2]), Interval(*ends[2:])
     values, over = Interval(y.lower[:n], y.upper[:n]), Interval(y.lower[n:], y.upper[n:])
     chord = (values.midpoint[-1] - values.midpoint[0]) / (upper - lower)
     chord = jnp.clip(chord, slope.lower.min(axis=0), slope.upper.max(axis=0))
@@ -84,6 +90,8 @@ def affine_enclosure(program, x, everything, pieces=8):
     excess = jnp.where((rise == 0) | (fall == 0), 0, excess)
     excess = jnp.where(smooth & ~jnp.isnan(excess), excess, jnp.inf)
     whole = add(over, negative(multiply(chord, piece)))
+    chord, *ends, excess = computed_once(chord, *bounds(whole), *bounds(rest), excess)
+    whole, rest = Interval(*ends[:2]), Interval(*ends[2:])
     low = jnp.maximum(whole.lower, round_down(jnp.minimum(rest.lower[:-1], rest.lower[1:]) - excess))
     high = jnp.minimum(whole.upper, round_up(jnp.maximum(rest.upper[:-1], rest.upper[1:]) + excess))
     low, high = low.min(axis=0), high.max(axis=0)
@@ -147,9 +155,11 @@ def _brackets(program, dtype):
 def _search(program, dtype):
     @jax.jit
     def examine(edges):
-        slope, smooth = _derivative(program, Interval(normal_down(edges[:-1]), normal_up(edges[1:])))
+        cells = Interval(normal_down(edges[:-1]), normal_up(edges[1:]))
+        slope, smooth = _derivative(program, cells)
         rising, falling = smooth & (slope.lower >= 0), smooth & (slope.upper <= 0)
-        return rising | falling, jnp.where(rising, 1, 0) - jnp.where(falling, 1, 0), smooth
+        sign = jnp.where(rising, 1, 0) - jnp.where(falling, 1, 0)
+        return rising | falling, sign, smooth, jnp.stack(bounds(_natural(program, cells)))
 
     largest = np.finfo(dtype).max
     far = _floats(dtype.type(32), largest, CELLS // 8)[1:]
@@ -161,7 +171,7 @@ def _search(program, dtype):
         cells = CELLS // len(brackets) // 2 * 2
         cuts = [_cuts(*bracket.ends, cells // 2) for bracket in brackets]
         edges = np.concatenate([*cuts, np.repeat(cuts[-1][-1:], CELLS + 1)])[: CELLS + 1]
-        monotone, sign, _ = map(np.asarray, examine(edges))
+        monotone, sign = map(np.asarray, examine(edges)[:2])
         for n, (bracket, cut) in enumerate(zip(brackets, cuts, strict=True)):
             part = slice(n * (cells + 1), n * (cells + 1) + cells)
             bracket.trim(cut, monotone[part], sign[part])
@@ -174,10 +184,9 @@ def _search(program, dtype):
         right = brackets.pop()[0]
     edges = np.asarray(brackets, dtype).reshape(-1, 2)
     # an odd place of the edges, one after the other, is a gap
-    smooth = examine(np.concatenate([edges.ravel(), np.repeat(largest, CELLS + 1 - edges.size)]))[2]
-    kinks = edges[~np.asarray(smooth)[: edges.size : 2]]
-    ranges = _natural(program, Interval(*map(jnp.asarray, edges.T)))
-    return _Brackets(edges, np.asarray(bounds(ranges)), kinks, np.array([left, right], dtype))
+    cells = examine(np.concatenate([edges.ravel(), np.repeat(largest, CELLS + 1 - edges.size)]))
+    smooth, ranges = (np.asarray(found)[..., : edges.size : 2] for found in cells[2:])
+    return _Brackets(edges, ranges, edges[~smooth], np.array([left, right], dtype))
 
 
 @dataclasses.dataclass

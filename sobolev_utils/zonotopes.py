@@ -18,7 +18,6 @@ from sobolev_utils.affine import (
     ball,
     bilinear,
     common,
-    computed_once,
     dot,
     laid_out,
     negative,
@@ -29,6 +28,7 @@ from sobolev_utils.affine import (
 from sobolev_utils.chains import VARIABLE, Program, as_usual, is_array
 from sobolev_utils.interval_arithmetic import Interval, bounds, divide, is_floating
 from sobolev_utils.interval_rules import MOVING, NATURAL_RULES, UNCHANGED
+from sobolev_utils.rounding import computed_once
 from sobolev_utils.univariate import affine_enclosure, exact_range
 from sobolev_utils.walker import walk
 

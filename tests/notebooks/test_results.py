@@ -330,8 +330,8 @@ def test_a_run_finds_the_committed_errors_again(seeds):
 def test_a_notebook_runs_alone_with_other_parameters(tmp_path):
     """Plain papermill, from another folder, narrow and short."""
     settings = {
-        "01_data_generation": ["-p", "n_assets", "3", "-p", "n_samples", "2048"],
-        "02_oversized_model": ["-p", "seed", "7", "-p", "width", "32", "-p", "epochs", "100"],
+        "01_data_generation": ["-p", "n_assets", "3", "-p", "n_samples", "512", "-p", "n_test", "64"],
+        "02_oversized_model": ["-p", "seed", "7", "-p", "width", "8", "-p", "depth", "2", "-p", "epochs", "2"],
     }
     for stem, parameters in settings.items():
         notebook = ROOT / "notebooks" / f"{stem}.ipynb"
