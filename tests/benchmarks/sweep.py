@@ -155,6 +155,8 @@ def sweep(stems: Sequence[str], chosen: Sequence[tuple[str, dict[str, object], s
 
 if __name__ == "__main__":
     every = list(combinations())
-    table = sweep(sys.argv[1:], every)
+    with tempfile.TemporaryDirectory() as programs:  # compiled once for all combinations
+        os.environ |= {"JAX_COMPILATION_CACHE_DIR": programs, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        table = sweep(sys.argv[1:], every)
     print(save_table(Path(results_folder()), "sweep", table, formats=("csv",))[0])
     sys.exit(list(table.outcome) != [expected for _, _, expected in every])
