@@ -18,7 +18,7 @@ export MPLBACKEND =
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce notebooks seeds study test test-install test-lab verify sweep faults lab html bench lint lock clean anew
+.PHONY: help reproduce notebooks seeds study test coverage test-install test-lab verify sweep faults lab html bench lint lock clean anew
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } \
@@ -41,7 +41,10 @@ study: $(STAMP) ## ten seeds of the pruning methods and of what lies past the pa
 test: $(STAMP) ## the tests, and the notebooks against their committed outputs
 	@results=`mktemp -d` && trap 'rm -rf "$$results"' EXIT && trap 'exit 130' HUP INT TERM && \
 	SOBOLEV_RESULTS="$$results" $(PY) -m pytest notebooks tests --numprocesses=2 \
-	    --nbval --nbval-current-env --nbval-cell-timeout=300 \
+	    --nbval --nbval-current-env --nbval-cell-timeout=300
+
+coverage: $(STAMP) ## the tests alone, half as slow again, and the lines of the package that none of them runs
+	@$(PY) -m pytest tests --numprocesses=2 \
 	    --cov=sobolev_utils --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 test-install: $(STAMP) ## the lock, by the oldest and the newest pip and by each Python that is here; needs a network
