@@ -10,6 +10,7 @@ import scipy.special
 from jax import lax
 from oracles import DTYPES, points_of, rational
 
+from sobolev_utils.interval_arithmetic import add, bounds, divide, multiply
 from sobolev_utils.intervals import Interval, box, enclose
 from sobolev_utils.rounding import ELEMENTARY
 
@@ -255,6 +256,22 @@ def test_programs_are_enclosed(name):
         assert holds(y, sample(points.astype(np.float64)))
         if width == 0:
             assert all(np.all(high - low < 1e-4) for low, high in pairs(y))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("factor", [[2.5, 0.3], [-2.5, -0.3], [1.5, -0.7], [0.0, 3.0], [0.0, 0.0], [1e-46, -1e-320]])
+def test_known_numbers_are_what_intervals_of_them_are(dtype, factor):
+    """Where the signs of a constant are known fewer products are computed, and comparisons none."""
+    ends = [-np.inf, -3.7, -1e-30, 0.0, 1e-30, 1.1, np.inf]
+    lower, upper = np.array([pair for pair in itertools.combinations_with_replacement(ends, 2)], dtype).T
+    x = Interval(jnp.asarray(lower[:, None]) + jnp.zeros(2, dtype), jnp.asarray(upper[:, None]) + jnp.zeros(2, dtype))
+    c = np.broadcast_to(np.asarray(factor, dtype), x.shape)
+    for operation in (add, multiply, divide):
+        for one, other in [(x, c), (c, x)]:
+            known = operation(one, other)
+            as_interval = operation(*(Interval(*bounds(y)) if y is c else y for y in (one, other)))
+            np.testing.assert_array_equal(known.lower, as_interval.lower)
+            np.testing.assert_array_equal(known.upper, as_interval.upper)
 
 
 def test_division_by_zero_gives_the_whole_line():
