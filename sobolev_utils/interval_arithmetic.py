@@ -147,7 +147,7 @@ def multiply(a, b):
         return power(a, 2)
     a, b = (b, a) if is_known(a) else (a, b)
     of_a, of_b = bounds(a), bounds(b)
-    if is_known(b) and np.isfinite(b).all() and np.array_equal(*of_b):
+    if not is_array(a) and is_known(b) and np.isfinite(b).all() and np.array_equal(*of_b):
         return _multiple(*of_a, of_b[0])
     product = _product(*of_a, *of_b)
     for x, (lower, upper) in ((a, of_b), (b, of_a)):

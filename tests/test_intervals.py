@@ -274,6 +274,17 @@ def test_known_numbers_are_what_intervals_of_them_are(dtype, factor):
             np.testing.assert_array_equal(known.upper, as_interval.upper)
 
 
+def test_an_infinite_constant_times_zero_is_unknown():
+    infinite, zero = np.array([np.inf]), np.zeros(1)
+    for one, other in [(infinite, zero), (zero, infinite)]:
+        assert multiply(one, other).lower == -np.inf and multiply(one, other).upper == np.inf
+        y = jax.jit(multiply)(one, other)
+        assert y.lower == -np.inf and y.upper == np.inf
+        for known, traced in [(one, other), (other, one)]:
+            y = jax.jit(lambda x, known=known: multiply(x, known))(traced)
+            assert y.lower == -np.inf and y.upper == np.inf
+
+
 def test_division_by_zero_gives_the_whole_line():
     x = box(np.float32([-1, 0, 0, -1, 1]), np.float32([1, 0, 1, 0, 2]))
     y = enclose(lambda x: 1 / x)(x)
