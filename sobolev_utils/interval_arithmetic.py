@@ -241,7 +241,7 @@ def converted(x, dtype):
         raise NotImplementedError(f"an interval of {old} cannot become one of {new}: keep to floating point")
     if not is_array(x) and not jnp.issubdtype(new, jnp.floating) and not np.can_cast(old, new):
         raise NotImplementedError(f"an interval of {old} cannot become one of {new}: not all of it fits")
-    if is_array(x) and not isinstance(x, jax.core.Tracer):
+    if is_known(x):
         exact = np.asarray(x).astype(new)
         with np.errstate(invalid="ignore"):
             if ((exact.astype(old) == np.asarray(x)) | (exact != exact)).all():

@@ -4,7 +4,7 @@ python tests/benchmarks/sweep.py [STEM ...]
 
 Each combination runs the notebooks (default: all) into a folder of its own, which is removed afterwards. It is to end
 well, or, where it is not admissible, to be refused in one line before any work; the exit code is 1 where one does
-neither, or the other of the two. Most are small, so that one takes about a minute. The table holds no clock reading.
+neither, or the other of the two. Most are small, so one takes two to three minutes. The table holds no clock reading.
 """
 
 import os
