@@ -67,7 +67,7 @@ lab: $(STAMP) ## JupyterLab on the notebooks, for this machine alone and by a to
 html: $(STAMP) ## the notebooks as they ran, as pages to read: results/html/index.html
 	@$(PY) -m sobolev_utils.gallery
 
-sweep: $(STAMP) ## all notebooks under a few dozen combinations of parameters, into results/tables/sweep.csv; two hours
+sweep: $(STAMP) ## all notebooks under a few dozen combinations of parameters, two hours, into sweep.csv
 	@$(PY) tests/benchmarks/sweep.py
 
 bench: $(STAMP) ## time, memory and how far it repeats, into results/tables/: timings, repeatability.csv and others
