@@ -1,5 +1,6 @@
 """Every notebook runs to its end in JupyterLab, in a browser, and what went wrong there is told.
 
+They run under small parameters: what a browser may do otherwise than papermill and nbval does not depend on these.
 `make test-lab` runs these; without Chromium they are skipped, never passed.
 """
 
@@ -9,9 +10,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from benchmarks.sweep import SMALL
 from browser import Sheet, browse, run_together, serve
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
+from sobolev_utils.execution import read_parameters
 from sobolev_utils.reproduce import NOTEBOOKS, NUMBERED
 from sobolev_utils.schedule import waits
 
@@ -25,10 +30,11 @@ MOVES = 12
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
-    """Copies of the notebooks as if they had never run."""
+    """Copies of the notebooks, under small parameters, as if they had never run."""
     folder = tmp_path_factory.mktemp("notebooks")
     for path in PATHS:
-        notebook = nbformat.read(path, as_version=4)
+        small = {name: value for name, value in SMALL.items() if name in read_parameters(path)}
+        notebook = parameterize_notebook(load_notebook_node(str(path)), small)
         for cell in notebook.cells:
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = [], None
