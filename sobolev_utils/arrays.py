@@ -24,8 +24,8 @@ def as_floats(x, dtype=None, *, name: str = "values") -> jax.Array:
         raise ValueError(f"{name} must be an array of real numbers, got {type(x).__name__}: {error}") from None
     if not any(jnp.issubdtype(x.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
         raise ValueError(f"{name} must be real numbers, got an array of {x.dtype}")
-    if not of_jax and (x.dtype.itemsize > 8 or not x.dtype.isnative):  # JAX has no such types
-        x = x.astype(float)
+    if not of_jax and (x.dtype.kind in "iub" or x.dtype.itemsize > 8 or not x.dtype.isnative):
+        x = x.astype(dtype or float)  # of JAX's types, some of these would wrap around, and some there are not
     x = jnp.asarray(x)
     if dtype is None and jnp.issubdtype(x.dtype, jnp.floating):
         return x

@@ -255,6 +255,6 @@ def converted(x, dtype):
 
 def _digits(dtype):
     """Enough binary digits for every number of this type, or its precision."""
-    if dtype.kind == "f":
+    if jnp.issubdtype(dtype, jnp.floating):
         return jnp.finfo(dtype).nmant + 1
     return 1 if dtype.kind == "b" else jnp.iinfo(dtype).bits

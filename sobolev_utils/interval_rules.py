@@ -74,6 +74,8 @@ def _dot(eqn, a, b):
 
 def _compare(eqn, a, b):
     """Decided where the intervals decide it, else [False, True]; a value equals itself."""
+    if is_array(a) and is_array(b):
+        return as_usual(eqn, a, b)
     if a is b:
         zeros = jnp.zeros(a.shape, jnp.int32)
         return as_usual(eqn, zeros, zeros)

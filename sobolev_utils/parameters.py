@@ -1,5 +1,6 @@
 """What the parameters of the notebooks may be: one table, for each notebook and, before any work, for the driver."""
 
+import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from math import exp, isfinite, sqrt
 from statistics import NormalDist
@@ -122,7 +123,7 @@ def admitted(
 
 
 def _converted(name: str, value: object, kind: type | None) -> object:
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) <= sys.float_info.max:
         value = float(value)
     if kind is not None and type(value) is not kind:
         raise _refusal(name, value, f"{'an' if kind is int else 'a'} {kind.__name__}")

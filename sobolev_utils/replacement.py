@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sobolev_utils.arrays import as_floats
 from sobolev_utils.intervals import Interval, enclose
 from sobolev_utils.network import Surrogate
 from sobolev_utils.significance import Significance, expect, extremes
@@ -49,7 +50,8 @@ def change_bound(analysis: Significance, keep: Sequence[np.ndarray], constants: 
     expect(analysis, ("operations", "intervals"), "the analysis")
     total = 0.0
     layers = zip(analysis.values[1:-1], analysis.adjoints[1:-1], keep, constants, strict=True)
-    for layer, (values, adjoints, kept, constant) in enumerate(layers, start=1):
+    for layer, (values, adjoints, kept, given) in enumerate(layers, start=1):
+        constant = _constants(given, values.shape, layer)
         gone = np.flatnonzero(_gone(values.shape[0], kept))
         outside = gone[~np.asarray(values.contains(constant))[gone]]
         if outside.size:
@@ -66,6 +68,14 @@ def change_bound(analysis: Significance, keep: Sequence[np.ndarray], constants: 
         change = np.where(slope == 0, 0, distance) * slope
         total += (1 + 1e-6) * float(change[gone].sum())
     return total
+
+
+def _constants(constant, shape, layer):
+    """The constants of a layer as an array. Raises ValueError unless there is one for each node."""
+    constant = as_floats(constant, name=f"the constants of layer {layer}")
+    if constant.shape != shape:
+        raise ValueError(f"layer {layer}: expected constants of shape {shape}, one per node, got {constant.shape}")
+    return constant
 
 
 def removed(widths: Sequence[int], keep: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -151,4 +161,8 @@ def _stacked(model, steps, dtype):
     """The masks and the constants of all steps, each an array (n_steps, width) for each layer."""
     masks = zip(*(removed(model.widths, keep) for keep, _ in steps), strict=True)
     constants = zip(*(constants for _, constants in steps), strict=True)
-    return list(map(jnp.stack, masks)), [jnp.stack(layer).astype(dtype) for layer in constants]
+    shaped = [
+        [_constants(constant, (width,), layer) for constant in several]
+        for layer, (width, several) in enumerate(zip(model.widths, constants, strict=True), start=1)
+    ]
+    return list(map(jnp.stack, masks)), [jnp.stack(layer).astype(dtype) for layer in shaped]

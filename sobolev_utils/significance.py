@@ -14,6 +14,7 @@ import numpy as np
 from scipy.stats import qmc, spearmanr
 
 from sobolev_utils import intervals, zonotopes
+from sobolev_utils.arrays import as_floats
 from sobolev_utils.intervals import Interval
 from sobolev_utils.network import Surrogate
 
@@ -68,6 +69,7 @@ class Significance:
 
 def values_and_adjoints(model: Surrogate, x: jax.Array) -> tuple[list[jax.Array], list[jax.Array]]:
     """Values of all nodes at x (n_inputs,) and the derivatives of the output in them, by one `jax.vjp`."""
+    x = as_floats(x, name="inputs")
 
     def output(x, offsets):
         nodes = model.nodes(x, lambda layer, values: values + offsets[layer - 1])
@@ -83,7 +85,7 @@ def nodes_along(model: Surrogate, axes: jax.Array | None = None) -> Callable:
     """`values_and_adjoints` as a function of t, x = A t for axes A (n_inputs, n_t); of x itself for None."""
     if axes is None:
         return lambda x: values_and_adjoints(model, x)
-    axes = jnp.asarray(axes)
+    axes = as_floats(axes, name="axes")
     if axes.ndim != 2 or axes.shape[0] != model.n_inputs:
         raise ValueError(f"axes must have shape ({model.n_inputs}, n), a column for each axis, got {axes.shape}")
     return lambda t: values_and_adjoints(model, axes.astype(t.dtype) @ t)

@@ -34,6 +34,12 @@ KINDS = {
 }
 
 
+def test_large_integers_do_not_wrap_around():
+    with jax.enable_x64(False):
+        np.testing.assert_allclose(as_floats(np.array([3_000_000_000, 2**40])), [3e9, 2.0**40], rtol=1e-6)
+        np.testing.assert_allclose(as_floats([2**31, -(2**35)]), [2.0**31, -(2.0**35)], rtol=1e-6)
+
+
 def curved(n):
     return CurvedSamples(n(X), n(Y), n(DYDX), n(V), n(V))
 

@@ -18,6 +18,25 @@ X = box([-1.0, 0.5, 0.2], [1.0, 2.0, 0.3])
 TABLE = jnp.array([0.2, 0.05, 0.3])
 
 
+@both_methods
+def test_a_power_of_zero_jumps_where_its_exponent_is_zero(enclose):
+    y = jax.jit(enclose(lambda x: 0.0**x + x))(box([0.0], [1.0]))
+    assert y.lower <= 0.01 and 1 <= y.upper
+
+
+@both_methods
+def test_a_program_that_is_constant_is_its_number(enclose):
+    y = jax.jit(enclose(lambda x: jnp.where(x == x, 7.0, 0.0)))(X)
+    assert jnp.all(y.lower <= 7) and jnp.all(7 <= y.upper)
+
+
+def test_a_traced_constant_need_not_equal_itself():
+    def f(x, c):
+        return x, jnp.isnan(c)
+
+    assert jax.jit(METHODS["intervals"](f))(X, jnp.nan)[1]
+
+
 def traced(enclose, f, *arguments):
     """The shapes of an enclosure, which is not computed."""
     return jax.eval_shape(enclose(f), *arguments)
