@@ -70,7 +70,8 @@ class Zonotope:
         lower, upper = jnp.where(bad, -jnp.inf, lower), jnp.where(bad, jnp.inf, upper)
         if self.range is None:
             return Interval(lower, upper)
-        return Interval(jnp.maximum(lower, self.range.lower), jnp.minimum(upper, self.range.upper))
+        upper = jnp.minimum(upper, self.range.upper)
+        return Interval(jnp.maximum(lower, self.range.lower), upper, self.range.undefined)
 
     lower = property(lambda self: self.interval.lower)
     upper = property(lambda self: self.interval.upper)
@@ -126,7 +127,9 @@ def ball(interval):
     """An interval as a midpoint and a radius."""
     middle = interval.midpoint
     half = jnp.maximum(round_up(interval.upper - middle), round_up(middle - interval.lower))
-    return without_symbols(middle, jnp.where(interval.lower == interval.upper, 0, half))
+    y = without_symbols(middle, jnp.where(interval.lower == interval.upper, 0, half))
+    y.range = interval if interval.undefined is not None else None
+    return y
 
 
 def point(x):

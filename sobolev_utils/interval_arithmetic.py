@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from sobolev_utils.chains import is_array
-from sobolev_utils.rounding import elementary_bounds, normal_down, normal_up, round_down, round_up
+from sobolev_utils.rounding import elementary_bounds, in_order, normal_down, normal_up, round_down, round_up
 from sobolev_utils.self_check import check_elementary
 
 __all__ = [
@@ -35,17 +35,19 @@ __all__ = [
 ]
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["lower", "upper"], meta_fields=[])
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["lower", "upper", "undefined"], meta_fields=[])
 @dataclasses.dataclass(frozen=True, eq=False)
 class Interval:
     """All arrays between `lower` and `upper`, elementwise; a pytree, so that it passes through jit and vmap.
 
     The bounds have one shape and dtype, float32 or float64; they may be infinite. They are not checked: `box`
     makes an interval of a user's numbers. An undecided comparison is the boolean interval [False, True].
+    undefined: within an evaluation, whether one of the values may be no number; None where none is (see `undefined`).
     """
 
     lower: jax.Array
     upper: jax.Array
+    undefined: jax.Array | None = dataclasses.field(default=None, repr=False)
 
     @property
     def shape(self):
@@ -72,7 +74,11 @@ class Interval:
         return jnp.maximum(jnp.abs(self.lower), jnp.abs(self.upper))
 
     def contains(self, x):
-        """Whether lower <= x <= upper, elementwise."""
+        """Whether lower <= x <= upper, elementwise; for numbers that are known, NumPy's included, not rounded."""
+        if not any(isinstance(value, jax.core.Tracer) for value in (self.lower, self.upper, x)):
+            x = np.asarray(x)
+            x = x.astype(object) if x.dtype.kind in "iu" else x
+            return (np.asarray(self.lower) <= x) & (x <= np.asarray(self.upper))
         return (self.lower <= x) & (x <= self.upper)
 
     def intersection(self, other):
@@ -237,7 +243,7 @@ def converted(x, dtype):
         return x
     if is_floating(x) and not jnp.issubdtype(new, jnp.floating):
         if is_array(x):
-            return x.astype(new)
+            return in_order(x) != 0 if new.kind == "b" else x.astype(new)
         raise NotImplementedError(f"an interval of {old} cannot become one of {new}: keep to floating point")
     if not is_array(x) and not jnp.issubdtype(new, jnp.floating) and not np.can_cast(old, new):
         raise NotImplementedError(f"an interval of {old} cannot become one of {new}: not all of it fits")

@@ -21,12 +21,14 @@ from sobolev_utils.interval_arithmetic import (
     elementary,
     has_nan,
     is_floating,
+    is_known,
     multiply,
     negative,
     power,
     real_power,
 )
-from sobolev_utils.rounding import ELEMENTARY, dot_bounds, sum_down
+from sobolev_utils.rounding import ELEMENTARY, dot_bounds, in_order, sum_down
+from sobolev_utils.undefined import marked
 
 __all__ = ["MOVING", "NATURAL_RULES", "UNCHANGED"]
 
@@ -75,7 +77,7 @@ def _dot(eqn, a, b):
 def _compare(eqn, a, b):
     """Decided where the intervals decide it, else [False, True]; a value equals itself."""
     if is_array(a) and is_array(b):
-        return as_usual(eqn, a, b)
+        return _compare_numbers(eqn, a, b) if is_floating(a) else as_usual(eqn, a, b)
     if a is b:
         zeros = jnp.zeros(a.shape, jnp.int32)
         return as_usual(eqn, zeros, zeros)
@@ -85,6 +87,15 @@ def _compare(eqn, a, b):
     name = eqn.primitive.name
     result = {"gt": above, "le": above, "ge": not_below, "lt": not_below, "eq": equal, "ne": equal}[name]
     return _not(result) if name in ("le", "lt", "ne") else result
+
+
+def _compare_numbers(eqn, a, b):
+    """Of two constants, decided where they are subnormal, too; what is not a number may be traced."""
+    a, b = (np.asarray(x) if is_known(x) else x for x in (a, b))
+    ordered = as_usual(eqn, in_order(a), in_order(b))
+    if is_known(a) and is_known(b):
+        return ordered
+    return jnp.where((a != a) | (b != b), eqn.primitive.name == "ne", ordered)
 
 
 def _not(x):
@@ -163,8 +174,9 @@ ON_NUMBERS = {
 }
 NATURAL_RULES = {
     **dict.fromkeys(MOVING, _moving),
-    **dict.fromkeys(UNCHANGED, _unchanged),
     "select_n": _select,
     "convert_element_type": lambda eqn, x: converted(x, eqn.params["new_dtype"]),
     **{name: _of_numbers(name, rule) for name, rule in ON_NUMBERS.items()},
 }
+NATURAL_RULES = {name: marked(name, rule) for name, rule in NATURAL_RULES.items()}
+NATURAL_RULES |= dict.fromkeys(UNCHANGED, _unchanged)

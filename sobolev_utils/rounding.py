@@ -20,6 +20,7 @@ __all__ = [
     "computed_once",
     "dot_bounds",
     "elementary_bounds",
+    "in_order",
     "normal_down",
     "normal_up",
     "round_down",
@@ -88,6 +89,15 @@ def _normal_down(value):
     smallest, bits = _smallest(value.dtype), lax.bitcast_convert_type(value, _integer(value.dtype))
     negative = (bits < 0) & (bits != np.iinfo(bits.dtype).min)
     return jnp.where(jnp.abs(value) < smallest, jnp.where(negative, -smallest, 0), value)
+
+
+def in_order(value):
+    """Integers in the order of numbers, of which XLA would take the subnormal ones to be equal to zero."""
+    integer = _integer(value.dtype)
+    is_numpy = isinstance(value, np.ndarray | np.generic)
+    bits = value.view(integer) if is_numpy else lax.bitcast_convert_type(value, integer)
+    # sign and magnitude; both zeros are 0
+    return (np if is_numpy else jnp).where(bits < 0, np.iinfo(integer).min - bits, bits)
 
 
 @functools.partial(jax.jit, static_argnames="name")
@@ -194,6 +204,7 @@ def _moved(value, steps, limit):
 
 
 def _smallest(dtype):
+    _integer(dtype)  # or it is refused
     return np.finfo(dtype).smallest_normal
 
 

@@ -36,7 +36,7 @@ def exact_range(program, x):
     brackets = _brackets(program, x.dtype)
     left, right = brackets.tails
     ends = jnp.stack([lower, lower, jnp.maximum(lower, jnp.minimum(right, upper))])
-    ends = Interval(ends, jnp.stack([upper, jnp.minimum(upper, jnp.maximum(left, lower)), upper]))
+    ends = Interval(ends, jnp.stack([upper, jnp.minimum(upper, jnp.maximum(left, lower)), upper]), x.undefined)
     # all of x; its ends, with what it has of the tails
     y = _natural(program, ends)
     natural, first, last = itertools.starmap(Interval, zip(y.lower, y.upper, strict=True))
@@ -48,7 +48,7 @@ def exact_range(program, x):
         inside = (start <= upper) & (lower <= end)
         low = jnp.minimum(low, jnp.where(inside, least, jnp.inf).min(axis=0))
         high = jnp.maximum(high, jnp.where(inside, greatest, -jnp.inf).max(axis=0))
-    return Interval(jnp.maximum(natural.lower, low), jnp.minimum(natural.upper, high))
+    return Interval(jnp.maximum(natural.lower, low), jnp.minimum(natural.upper, high), y.undefined)
 
 
 def affine_enclosure(program, x, everything, pieces=8):
@@ -102,7 +102,8 @@ def affine_enclosure(program, x, everything, pieces=8):
 def _natural(program, x):
     closed = jax.make_jaxpr(program)(jax.ShapeDtypeStruct(x.shape, x.dtype))
     # a program that is constant, as `isnan(x)` is, comes as an array
-    return Interval(*bounds(walk(closed.jaxpr, closed.consts, [x], NATURAL_RULES)[0]))
+    y = walk(closed.jaxpr, closed.consts, [x], NATURAL_RULES)[0]
+    return Interval(*bounds(y), getattr(y, "undefined", None))
 
 
 def _derivative(program, x):

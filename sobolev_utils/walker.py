@@ -89,6 +89,8 @@ def _unrolled(eqn):
             xs = [lax.index_in_dim(x, i, keepdims=False) for x in args[consts + carries :]]
             out = jaxpr_as_fun(body)(*args[:consts], *carry, *xs)
             carry, outputs[i] = out[:carries], out[carries:]
+        if not length:
+            return *carry, *(jnp.zeros(v.aval.shape, v.aval.dtype) for v in eqn.outvars[carries:])
         return *carry, *map(jnp.stack, zip(*outputs, strict=True))
 
     return jax.make_jaxpr(loop)(*(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.invars))

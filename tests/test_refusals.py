@@ -199,3 +199,31 @@ def test_a_point_is_no_box(enclose, arguments):
 def test_an_interval_of_other_numbers_is_refused(enclose, lower, upper):
     with pytest.raises(ValueError, match="expected bounds of one shape and dtype, float32 or float64, got"):
         enclose(lambda x: x)(Interval(lower, upper))
+
+
+@both_methods
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_subnormal_constant_is_not_zero(enclose, dtype):
+    """XLA takes it for zero, in comparisons, too."""
+    smallest = np.finfo(dtype).smallest_subnormal
+    c = np.array([smallest, -smallest, 0, -0.0, 1, -np.inf], dtype)
+
+    def f(x, c):
+        return c > 0, c >= 0, c < 0, c <= 0, c == 0, c != 0, c.astype(bool)
+
+    for extension in (enclose(f), jax.jit(enclose(f))):
+        for got, expected in zip(extension(X, c), f(X, c), strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+
+@both_methods
+def test_half_precision_has_no_rules(enclose):
+    for f in (lambda x, c: x + c.astype(x.dtype), lambda x, c: x.astype(c.dtype)):
+        with pytest.raises(NotImplementedError, match="intervals are of float32 or float64, got bfloat16"):
+            jax.jit(enclose(f))(X, jnp.bfloat16(1.5))
+
+
+@both_methods
+def test_a_loop_of_no_steps_changes_nothing(enclose):
+    carry, outputs = enclose(lambda x: lax.scan(lambda c, t: (c * t, (c, t)), x, jnp.ones((0, 3))))(X)
+    assert jnp.all(carry.lower <= X.lower) and jnp.all(X.upper <= carry.upper) and outputs[0].shape == (0, 3)
