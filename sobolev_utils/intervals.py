@@ -36,25 +36,29 @@ def box(lower, upper):
     float32 in JAX unless it is told otherwise). Raises ValueError for empty, NaN, infinite or crossed bounds,
     bounds of different shapes or dtypes, and other dtypes.
     """
-    lower, upper = (b.astype(np.float64) if b.dtype.kind == "i" else b for b in map(np.asarray, (lower, upper)))
+    lower, upper = map(np.asarray, (lower, upper))
     if lower.shape != upper.shape or lower.size == 0:
         raise ValueError(f"expected two nonempty arrays of one shape, got shapes {lower.shape} and {upper.shape}")
-    if lower.dtype != upper.dtype or lower.dtype not in (np.float32, np.float64):
+    dtypes = {np.dtype(float) if bound.dtype.kind in "iu" else bound.dtype for bound in (lower, upper)}
+    if len(dtypes) > 1 or not dtypes <= {np.dtype(np.float32), np.dtype(np.float64)}:
         raise ValueError(f"expected bounds of one dtype, float32 or float64, got {lower.dtype} and {upper.dtype}")
     for bound in (lower, upper):
         if not np.isfinite(bound).all():
             raise ValueError(f"expected finite bounds, got {bound[~np.isfinite(bound)][0]}")
     _check_order(lower, upper)
+    return Interval(_outward(lower, -np.inf), _outward(upper, np.inf))
 
-    def down(bound):
-        with np.errstate(over="ignore"):
-            nearest = np.asarray(jnp.asarray(bound))
-            below = np.nextafter(nearest, -np.inf, dtype=nearest.dtype)
-        nearest = np.where(nearest > bound, below, nearest)
-        smallest = np.finfo(nearest.dtype).smallest_normal
-        return np.where(np.abs(nearest) < smallest, np.where(nearest < 0, -smallest, 0), nearest)
 
-    return Interval(jnp.asarray(down(lower)), jnp.asarray(-down(-upper)))
+def _outward(bound, limit):
+    """A bound of NumPy in JAX's type, rounded towards the limit where it has to be, normal or zero."""
+    whole = bound.dtype.kind in "iu"
+    with np.errstate(over="ignore"):
+        nearest = np.asarray(jnp.asarray(bound.astype(float) if whole else bound))
+        beyond = np.nextafter(nearest, limit, dtype=nearest.dtype)
+    # Python compares integers with floats exactly
+    pair = [x.astype(object) for x in (nearest, bound)] if whole else [nearest, bound]
+    is_inside = np.asarray(pair[0] > pair[1] if limit < 0 else pair[0] < pair[1], bool)
+    return jnp.asarray((normal_down if limit < 0 else normal_up)(np.where(is_inside, beyond, nearest)))
 
 
 def _check_order(lower, upper):
@@ -103,6 +107,7 @@ def extension(f, domain):
 
         check_arithmetic()
         _check_arguments(leaves)
+        leaves = [_of_jax(x) if isinstance(x, Interval) else x for x in leaves]
         points = [jax.ShapeDtypeStruct(x.shape, x.dtype) if isinstance(x, Interval) else x for x in leaves]
         closed, shapes = jax.make_jaxpr(flat, return_shape=True)(*points)
         lift, rules = domain()
@@ -133,6 +138,12 @@ def _check_arguments(leaves):
             raise ValueError(f"expected bounds of one shape and dtype, float32 or float64, got {sorted(kinds)}")
         if not any(isinstance(end, jax.core.Tracer) for end in (x.lower, x.upper)):
             _check_order(np.asarray(x.lower), np.asarray(x.upper))
+
+
+def _of_jax(x):
+    """An interval with bounds of JAX, which may hold those of NumPy rounded alone."""
+    is_numpy = isinstance(x.lower, np.ndarray | np.generic) and isinstance(x.upper, np.ndarray | np.generic)
+    return Interval(_outward(x.lower, -np.inf), _outward(x.upper, np.inf)) if is_numpy else x
 
 
 def _not_a_number(arguments):

@@ -101,7 +101,7 @@ def analyse(
     of `values_and_adjoints`, as rigorous as those of `intervals.enclose`. With `axes`,
     (n_inputs, n), the set is {A t: t in box}. Raises ValueError for a box of another shape or an unknown method.
     """
-    checked(model, box, method, axes)
+    box = checked(model, box, method, axes)
     return Significance(*jax.jit(METHODS[method](nodes_along(model, axes)))(box), method)
 
 
@@ -111,9 +111,9 @@ def expect(significance: Significance, methods: Sequence[str], what: str) -> Non
         raise ValueError(f"{what} must be found by {' or '.join(methods)}, got one found by {significance.method}")
 
 
-def checked(model: Surrogate, box: Interval, method: str, axes: jax.Array | None) -> None:
-    """Raise ValueError unless an analysis can be made of this: a finite box with an interval for each input, and a
-    surrogate of finite numbers.
+def checked(model: Surrogate, box: Interval, method: str, axes: jax.Array | None) -> Interval:
+    """The box in JAX's types. Raises ValueError unless an analysis can be made of this: a finite box with an interval
+    for each input, and a surrogate of finite numbers.
     """
     if not isinstance(box, Interval):
         raise ValueError(f"expected an Interval of inputs, made by box(lower, upper), got {type(box).__name__}")
@@ -124,11 +124,12 @@ def checked(model: Surrogate, box: Interval, method: str, axes: jax.Array | None
     n = model.n_inputs if axes is None else np.shape(axes)[-1]
     if box.shape != (n,):
         raise ValueError(f"the box must have shape {(n,)}, one interval per input, got {box.shape}")
-    intervals.box(box.lower, box.upper)
+    box = intervals.box(box.lower, box.upper)
     if model.n_outputs != 1:
         raise ValueError(f"a significance is for one output, got a surrogate with {model.n_outputs}")
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}, expected one of {sorted(METHODS)}")
+    return box
 
 
 def inside(
@@ -145,7 +146,7 @@ def inside(
     The search looks for the minimum and maximum of every value and adjoint, each from its best point so far: `rounds`
     of Gaussian steps, from a tenth of the box down to a ten-thousandth. Every point counts for all nodes.
     """
-    checked(model, box, "intervals", axes)
+    box = checked(model, box, "intervals", axes)
     program = nodes_along(model, axes)
 
     def flat(x):

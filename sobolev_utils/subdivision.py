@@ -40,7 +40,7 @@ def analyse_subdivided(
     sub-box has any, at `boxes` sub-boxes, or after `seconds`, with compilation left out; a time makes the result
     depend on the machine. Raises ValueError as `analyse` does, and for what is not `reached` from inside.
     """
-    checked(model, box, method, axes)
+    box = checked(model, box, method, axes)
     expect(reached, ("inside",), "what is reached")
     program = nodes_along(model, axes)
     shapes = jax.eval_shape(program, box.lower)

@@ -391,3 +391,21 @@ def test_box_rounds_outward_what_float32_cannot_hold():
     values = np.array([0.1, -0.1, 1e-50, 3, 1e300])
     assert np.all((lower <= values) & (values <= upper)) and np.isclose(lower[:4], upper[:4]).all()
     assert x.width[3] == 0 and np.isinf(upper[4])
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_box_rounds_integers_outward_that_no_float_is(sign):
+    exact = sign * (2**53 + 1)
+    x = box(exact, exact)
+    assert int(x.lower) < exact < int(x.upper) and x.contains(exact) and not x.contains(sign * (2**53 + 3))
+    assert box(np.uint8(1), np.uint8(2)).contains([1, 2]).all()
+
+
+def test_bounds_of_numpy_that_float32_cannot_hold_are_not_rounded_inward():
+    third = np.float64(1 / 3)
+    with jax.enable_x64(False):
+        for x in (Interval(third, third), Interval(third[None], third[None])):
+            y = enclose(lambda x: x)(x)
+            assert y.contains(third) and y.dtype == np.float32
+        inner = box(np.float32(0.25), np.float32(third))
+        assert not inner.contains(np.nextafter(np.float64(inner.upper), 1)) and inner.contains(inner.upper)
