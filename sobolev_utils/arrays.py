@@ -18,6 +18,8 @@ def as_floats(x, dtype=None, *, name: str = "values") -> jax.Array:
     ValueError, with the `name`, for what is not real numbers.
     """
     try:
+        if np.ma.is_masked(x):
+            raise TypeError("some of its entries are masked")
         of_jax = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(x))
         x = jnp.asarray(x) if of_jax else np.asarray(x)
     except (TypeError, ValueError) as error:

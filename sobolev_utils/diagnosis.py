@@ -14,6 +14,9 @@ from sobolev_utils.samples import Samples, not_finite
 __all__ = ["Diverged", "Failure", "cause", "check_weights", "first_failure", "scale", "warn_of_scale"]
 
 
+FAR = 1e6  # times the median is far
+
+
 class Diverged(FloatingPointError):
     """A training run that stopped being finite at `step`, counted from 1 over all epochs: its loss, or its update.
 
@@ -79,11 +82,12 @@ def first_failure(step: Callable, state: tuple, batches: Iterable[Samples]) -> F
     return Failure(len(losses), state[0], samples, last, losses[0])
 
 
-def cause(evaluate: Callable, failure: Failure, first: bool, learning_rate: float) -> str:
+def cause(evaluate: Callable, failure: Failure, initial: object, learning_rate: float) -> str:
     """Why training failed there, and what to do. `evaluate(parameters, samples)` gives the loss and its gradient.
 
     In this order: the samples, where without their entries that are not finite all is well; the gradient, where the
-    loss is finite and has not grown; the loss, where this is the `first` step of all; else the learning rate.
+    loss is finite and has not grown; where it is not finite at the `initial` parameters either, the samples again,
+    if without their largest entries it is, or else the loss; and the learning rate.
     """
     mended = jax.tree.map(lambda a: jnp.where(jnp.isfinite(a), a, 0), failure.samples)
     if (told := not_finite(failure.samples)) and _all_finite(evaluate(failure.parameters, mended)):
@@ -91,9 +95,25 @@ def cause(evaluate: Callable, failure: Failure, first: bool, learning_rate: floa
     loss, _ = evaluate(failure.parameters, failure.samples)
     if np.isfinite(loss) and loss <= 10 * failure.first_loss:
         return f"the loss, {loss:.3g}, is finite and its gradient is not: mend the loss where it has no derivative"
-    if first:
+    if not _all_finite(evaluate(initial, failure.samples)):
+        clipped, told = _clipped(failure.samples)
+        if told and _all_finite(evaluate(initial, clipped)):
+            return f"in its batch {told}, of which the loss is not finite before any step: mend where it comes from"
         return f"the loss is {loss:.3g} before any step, though samples and weights are finite: mend the loss"
     return f"lower the learning rate, {learning_rate:g}"
+
+
+def _clipped(samples: Samples) -> tuple[Samples, str]:
+    """Samples cut off at FAR times the median magnitude of what is not zero, and the largest entry cut, in words."""
+    clipped, told, largest = {}, "", 0.0
+    for name, array in samples._asdict().items():
+        size = np.abs(np.zeros(1) if array is None else np.asarray(array, float))
+        median = np.median(size[size > 0]) if size.any() else 0.0
+        clipped[name] = None if array is None else jnp.clip(array, -FAR * median, FAR * median)
+        if largest < (most := size.max()) > FAR * median:
+            place = list(map(int, np.unravel_index(size.argmax(), size.shape)))
+            largest, told = most, f"samples.{name}{place} is {most:.3g} in magnitude, and the median {median:.3g}"
+    return type(samples)(**clipped), told
 
 
 def _all_finite(tree) -> bool:

@@ -37,8 +37,8 @@ def to_onnx(
     computed in `dtype`, float32 or float64, with weights of that type. The `metadata`, text or JSON by name, go with
     it; so do the dtype, the activation, the widths, the direction if there is one, and the normalisation, which
     the model applies by itself. Same surrogate and metadata, same bytes. Raises ValueError for another dtype, for a
-    surrogate of several outputs, which has no gradient, for weights that are not finite, and for inputs that were
-    normalised each by itself where no direction is given.
+    surrogate of several outputs, which has no gradient, for weights or a direction that are not finite, and for
+    inputs that were normalised each by itself where no direction is given.
     """
     dtype, n_inputs = np.dtype(dtype), model.n_inputs
     if dtype not in DTYPES:
@@ -46,6 +46,8 @@ def to_onnx(
     arrays = {name: a.astype(dtype) if a.dtype.kind == "f" else a for name, a in model.arrays().items()}
     if bad := [name for name, a in arrays.items() if a.dtype.kind == "f" and not np.isfinite(a).all()]:
         raise ValueError(f"weights must be finite in {dtype}, got others in {', '.join(bad)}")
+    if direction is not None and not np.isfinite(direction).all():
+        raise ValueError(f"a direction must be finite, got {direction}")
     graph, spots = _Graph(), _Batch("spots")
     rules = {primitive: partial(_evaluate, rule, graph) for primitive, rule in RULES.items()}
     with jax.enable_x64(dtype == np.float64):

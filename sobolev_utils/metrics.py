@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sobolev_utils.arrays import as_floats, varies
+from sobolev_utils.arrays import varies
 
 __all__ = ["r2", "rmse"]
 
@@ -23,9 +23,9 @@ def r2(truth, prediction) -> float:
     Arrays of equal shape; deltas (n_samples, n_inputs) are flattened over both axes. Computed in float64. Raises
     ValueError where shapes differ, an entry is not finite, or the truth varies by no more than its rounding.
     """
-    varied = varies(as_floats(truth, name="truth")) if np.size(truth) else True
+    given = np.asarray(truth)
     truth, prediction = _checked(truth, prediction)
-    if not varied:
+    if not varies(given if given.dtype in (np.float16, np.float32) else truth):
         raise ValueError("R^2 needs a truth that varies, got a constant one")
     total = np.sum(np.square(truth - truth.mean()))
     return float(1 - np.sum(np.square(truth - prediction)) / total)

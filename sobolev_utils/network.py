@@ -67,6 +67,12 @@ class Surrogate(nnx.Module):
             raise ValueError(
                 f"inputs and labels must be finite and vary, got deviations of {statistics[1]} and {statistics[3]}"
             )
+        deviations = jnp.append(statistics[1], statistics[3])
+        if not (all(np.isfinite(value).all() for value in statistics) and (deviations > 0).all()):
+            raise ValueError(
+                f"inputs and labels must have means and deviations that {x.dtype} holds, got deviations of "
+                f"{statistics[1]} and {statistics[3]}: choose other units"
+            )
         for name, value in zip(NORMALISATION, statistics, strict=True):
             setattr(self, name, Normalisation(value))
         return self

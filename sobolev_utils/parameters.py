@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
-from math import exp, isfinite, sqrt
+from math import exp, sqrt
 from statistics import NormalDist
 
 __all__ = ["RULES", "admit", "admitted"]
@@ -123,8 +123,7 @@ def admitted(
 
 
 def _converted(name: str, value: object, kind: type | None) -> object:
-    if kind is float and type(value) is int and abs(value) <= sys.float_info.max:
-        value = float(value)
+    value = _as_float(value) if kind is float else value
     if kind is not None and type(value) is not kind:
         raise _refusal(name, value, f"{'an' if kind is int else 'a'} {kind.__name__}")
     rule = RULES.get(name)
@@ -136,10 +135,15 @@ def _converted(name: str, value: object, kind: type | None) -> object:
         return value
     entries = value if kind is list else [value]
     if kind is list:
-        value = entries = [float(entry) if type(entry) is int else entry for entry in entries]
-    if not all(type(e) in (int, float) and isfinite(e) and rule[0] <= e <= rule[1] for e in entries):
-        raise _refusal(name, value, f"{'entries' if kind is list else 'a number'} from {rule[0]:g} to {rule[1]:g}")
+        value = entries = [_as_float(entry) for entry in entries]
+    if not all(type(e) in (int, float) and rule[0] <= e <= rule[1] for e in entries):
+        least, most = (f"{end:,}" if type(end) is int else f"{end:g}" for end in rule)
+        raise _refusal(name, value, f"{'entries' if kind is list else 'a number'} from {least} to {most}")
     return value
+
+
+def _as_float(value: object) -> object:
+    return float(value) if type(value) is int and abs(value) <= sys.float_info.max else value
 
 
 def _refusal(name: str, value: object, expected: str) -> ValueError:

@@ -118,6 +118,11 @@ def _sobol_integers(n: int, dimension: int) -> np.ndarray:
     return (engine.random_base2(max(n - 1, 0).bit_length())[:n] * 2.0**32).astype(np.uint32)
 
 
+def _check_shape(name: str, values: object, x: jax.Array) -> None:
+    if np.shape(values) != x.shape[:-1]:
+        raise ValueError(f"the {name} must give one number for each row of x, {x.shape[:-1]}, got {np.shape(values)}")
+
+
 @dataclass(frozen=True)
 class LeastSquaresMonteCarlo:
     """Samples of a basket option: spots at exposure, labels of one or two payoffs at maturity, pathwise derivatives.
@@ -169,12 +174,15 @@ class LeastSquaresMonteCarlo:
     def label(self, x: jax.Array, p: jax.Array) -> jax.Array:
         """The labels (n,) at x for increments p, (n, n_assets), as a function of x to be differentiated.
 
-        A payoff each, or, antithetic, the mean of those of x + p and x - p.
+        A payoff each, or, antithetic, the mean of those of x + p and x - p. Raises ValueError for arrays of other
+        shapes, the payoff's and the control's among them.
         """
         x = self._vectors(x, "spots")
         p = self._vectors(p, "increments", x)
         paths = (p, -p) if self.antithetic else (p,)
-        y = sum(self.payoff(self.basket.underlying(x + p), self.basket.strike) for p in paths) / len(paths)
+        payoffs = [self.payoff(self.basket.underlying(x + p), self.basket.strike) for p in paths]
+        _check_shape("payoff", payoffs[0], x)
+        y = sum(payoffs) / len(paths)
         return y if self.control is None else y - self._control_variate(x, p)
 
     def _control_variate(self, x: jax.Array, p: jax.Array) -> jax.Array:
@@ -184,6 +192,7 @@ class LeastSquaresMonteCarlo:
         def curvature(v):
             return along(along(self.control, v), v)(x)
 
+        _check_shape("control", jax.eval_shape(self.control, x), x)
         factor = jnp.asarray(self.basket.factor, x.dtype)
         square = (curvature(p) - self._tau * jax.vmap(curvature)(factor.T).sum(axis=0)) / 2
         return square if self.antithetic else square + along(self.control, p)(x)

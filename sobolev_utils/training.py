@@ -167,7 +167,7 @@ def fit(
                 failure = first_failure(jax.jit(step), begun[0][0], again)
                 at = (len(history) - len(begun) + 1) * len(keys) * steps + failure.step
                 whole = np.concatenate([*history, values])[: (at - 1) // steps]
-                why = cause(jax.value_and_grad(loss_of), failure, at == 1, learning_rate)
+                why = cause(jax.value_and_grad(loss_of), failure, parameters, learning_rate)
                 message = f"{name} diverged at step {at} of {epochs * steps}: {why}"
                 raise Diverged(message, model_of(failure.last), whole, at)
             history.append(np.asarray(values))

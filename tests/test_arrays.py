@@ -221,6 +221,18 @@ class TestConstantsInDisguise:
             nnx.clone(MODEL).normalise(x, x[:, 1])
         assert np.isfinite(nnx.clone(MODEL).normalise(x, x[:, 0])(x)).all()
 
+    @pytest.mark.parametrize("unit", [1e-25, 1e25])
+    def test_units_that_float32_has_no_deviation_for_are_refused(self, unit):
+        x = np.random.default_rng(0).uniform(1, 2, size=(100, 3))
+        with pytest.raises(ValueError, match=r"means and deviations that float32 holds, got .*: choose other units"):
+            nnx.clone(MODEL).normalise(np.float32(x), np.float32(unit * x[:, 0]))
+        assert np.isfinite(nnx.clone(MODEL).normalise(x, unit * x[:, 0])(x)).all()
+
+    def test_r2_asks_the_numbers_that_are_given(self):
+        truth = 1 + 1e-9 * np.arange(10)
+        with jax.enable_x64(False):
+            assert metrics.r2(truth, truth) == 1
+
     def test_r2_of_a_truth_that_varies_in_rounding_alone_is_refused(self):
         with pytest.raises(ValueError, match="a truth that varies, got a constant one"):
             metrics.r2([0.1 + 0.2, 0.3, 0.3], [0.3, 0.3, 0.3])
@@ -308,3 +320,9 @@ def test_samples_are_named_tuples_of_arrays():
         with pytest.raises(ValueError, match="expected samples with x and y, such as Samples"):
             training.shuffled(bad)
     assert as_samples(labelled_by(MODEL, X)).y.shape == (4,)
+
+
+def test_masked_entries_are_refused():
+    with pytest.raises(ValueError, match="x must be an array of real numbers, got MaskedArray: some of its entries"):
+        as_floats(np.ma.array([1.0, 2.0], mask=[False, True]), name="x")
+    np.testing.assert_array_equal(as_floats(np.ma.array([1.0, 2.0])), [1, 2])

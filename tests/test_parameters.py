@@ -84,3 +84,11 @@ REFUSED = {
 def test_what_does_not_fit_together_is_refused_across_notebooks_too(given, told):
     with pytest.raises(ReproductionError, match=told):
         as_run(PATHS, given)
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400)])
+@pytest.mark.parametrize("name", ["seed", "strike", "lower"])
+def test_an_int_beyond_all_floats_is_refused(name, value):
+    given = [value] if name == "lower" else value
+    with pytest.raises(ValueError, match=rf"^{name} = .* is not admissible, expected "):
+        admitted({name: given}, {name: KINDS[name]})

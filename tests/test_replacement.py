@@ -114,3 +114,13 @@ def test_a_step_that_changes_nothing_takes_no_effort_from_the_others():
     beside = changes_enclosed(model, BOX, [step, nothing], boxes=100, batch=16)
     assert beside.magnitude[1] < 1e-300
     np.testing.assert_allclose(beside.magnitude[0], alone.magnitude[0], rtol=0.05)
+
+
+@pytest.mark.parametrize("bad", [0.1, np.zeros(4), np.zeros((5, 1))])
+def test_constants_that_would_be_broadcast_are_refused(bad):
+    model, analysis, constants = analysed()
+    expected = r"layer 1: expected constants of shape \(5,\), one per node, got"
+    with pytest.raises(ValueError, match=expected):
+        change_bound(analysis, [[], []], [bad, constants[1]])
+    with pytest.raises(ValueError, match=expected):
+        changes_enclosed(model, BOX, [([[], []], [bad, constants[1]])])

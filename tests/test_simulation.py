@@ -316,3 +316,23 @@ class TestControlVariates:
         variances = tau * np.diag(self.BASKET.factor @ self.BASKET.factor.T)
         expected = np.sum(x**2 / 2 * p + x * (p**2 - variances) / 2, axis=1)
         np.testing.assert_allclose(plain.y - controlled.y, expected, rtol=1e-9, atol=1e-12)
+
+
+class TestShapes:
+    """What a payoff or a control gives is a number for each row, and is not broadcast."""
+
+    BASKET = random_basket(3)
+    X = np.ones((5, 3))
+
+    @pytest.mark.parametrize("antithetic", [True, False])
+    @pytest.mark.parametrize("bad", [lambda s, k: jnp.float64(1), lambda s, k: s[:, None], lambda s, k: jnp.mean(s)])
+    def test_of_another_payoff_are_refused(self, bad, antithetic):
+        reference = LeastSquaresMonteCarlo(self.BASKET, bad, antithetic=antithetic)
+        with pytest.raises(ValueError, match=r"the payoff must give one number for each row of x, \(5,\), got "):
+            reference.label(self.X, self.X)
+
+    @pytest.mark.parametrize("bad", [lambda x: x, lambda x: x.sum(), lambda x: x.sum(-1, keepdims=True)])
+    def test_of_another_control_are_refused(self, bad):
+        reference = LeastSquaresMonteCarlo(self.BASKET, call, control=bad)
+        with pytest.raises(ValueError, match=r"the control must give one number for each row of x, \(5,\), got "):
+            reference.label(self.X, self.X)

@@ -361,6 +361,17 @@ class TestTheCauseIsNamed:
         ):
             fit(random_surrogate(widths=(4,)), DRAW, loss, key=KEY, epochs=2, batch=8)
 
+    @pytest.mark.filterwarnings("ignore:.*call normalise")
+    @pytest.mark.parametrize("entry, epochs", [("y", 1), ("dydx", 2), ("x", 1)])
+    def test_an_entry_that_is_far_from_all_others(self, entry, epochs):
+        """Finite, but its square is not."""
+        array = getattr(SAMPLES, entry)
+        place = (5,) + (1,) * (array.ndim - 1)
+        far = SAMPLES._replace(**{entry: array.at[place].set(1e200)})
+        told = rf"step [1-4] of .*: in its batch samples.{entry}\[\d.*\] is 1e\+200 in magnitude, and the median .*"
+        with pytest.raises(Diverged, match=f"{told}: mend where"):
+            fit(random_surrogate(widths=(4,)), lambda key: far, sobolev(), key=KEY, epochs=epochs, batch=8)
+
     @pytest.mark.parametrize(
         "samples, told",
         [
