@@ -4,7 +4,10 @@ import runpy
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
+
+from sobolev_utils.artifacts import results_folder
 
 SWEEP = runpy.run_path(str(Path(__file__).parent / "benchmarks" / "sweep.py"))
 
@@ -41,3 +44,10 @@ def test_one_that_stops_in_its_work_or_says_more_than_a_line_is_neither(monkeypa
 def test_the_names_of_the_large_one_are_unlike():
     combinations = list(SWEEP["combinations"]())
     assert len({name for name, *_ in combinations}) == len(combinations) >= 50
+
+
+def test_in_the_table_all_end_well_or_are_refused_with_a_reason():
+    table = pd.read_csv(results_folder() / "tables" / "sweep.csv", keep_default_na=False)
+    expected = [(name, outcome) for name, _, outcome in SWEEP["combinations"]()]
+    assert list(zip(table.combination, table.outcome, strict=True)) == expected
+    assert list(table.reason != "") == [outcome == "refused" for _, outcome in expected]

@@ -40,6 +40,11 @@ CLAIMS = {
         "tables/pruning.csv; figures/pruning_methods.png",
         "python -m sobolev_utils.study pruning",
     ),
+    "sweep": (
+        "under other parameters the notebooks end well or are refused with a reason",
+        "tables/sweep.csv",
+        "make sweep",
+    ),
     "verify": ("enclosures hold against ball arithmetic and samples", "make verify", "make verify"),
     "repeat": (
         "tables, figures and models repeat to the byte on one machine",
