@@ -40,8 +40,12 @@ LEAVES_DOMAIN = {
     "pow": lambda eqn, x, y: _leaves_powers(x, y),
 }
 
-# what a constant has to be for the output to be finite where the other operand is
-STAY_FINITE = {"max": lambda c: c < np.inf, "min": lambda c: c > -np.inf, "clamp": lambda c: c == c}
+# what a constant has to be for the output to be finite, or decided, where the other operand is
+STAYS_NUMBER = {
+    **dict.fromkeys([*DECIDING, "clamp"], lambda c: c == c),
+    "max": lambda c: c < np.inf,
+    "min": lambda c: c > -np.inf,
+}
 
 
 def marked(name, rule):
@@ -53,8 +57,8 @@ def marked(name, rule):
         if all(map(is_array, args)):
             return outputs
         marks = [getattr(x, "undefined", None) for x in args]
-        stay_finite = STAY_FINITE.get(name, np.isfinite)
-        marks += [np.True_ for x in args if is_known(x) and is_floating(x) and not stay_finite(np.asarray(x)).all()]
+        stays_number = STAYS_NUMBER.get(name, np.isfinite)
+        marks += [np.True_ for x in args if is_known(x) and is_floating(x) and not stays_number(np.asarray(x)).all()]
         marks += [LEAVES_DOMAIN[name](eqn, *args).any()] if name in LEAVES_DOMAIN else []
         marks = [mark for mark in marks if mark is not None and not (is_known(mark) and not mark)]
         if not marks:
