@@ -4,6 +4,7 @@ import ast
 import asyncio
 import json
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 CELL_TIMEOUT = 900  # seconds: twenty times what the slowest cell takes on two cores
 WIDGET = "application/vnd.jupyter.widget-view+json"
+PARSING = threading.Lock()  # Python 3.11 counts the depth of a tree for all threads together, and may fail
 INHERITED: set[int] = set()  # descriptors that kernels keep open, too
 SAFE = "every file is whole, old or new, and the next run goes on from here"
 
@@ -47,7 +49,9 @@ def read_parameters(path: Path) -> dict[str, object]:
     parameters = {}
     try:
         tagged = [source for _, source, tags in cells(path) if "parameters" in tags]
-        for node in ast.parse("\n".join(tagged)).body:
+        with PARSING:
+            tree = ast.parse("\n".join(tagged))
+        for node in tree.body:
             target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
             parameters[target.id] = ast.literal_eval(node.value)
     except (OSError, ValueError, SyntaxError, AttributeError, KeyError, TypeError) as error:
