@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["as_count", "as_floats", "varies"]
+__all__ = ["as_count", "as_floats", "as_numbers", "varies"]
 
 ROUNDINGS = 8  # that a number may differ by and be the same: of a sum or a product of a few
 
@@ -17,6 +17,17 @@ def as_floats(x, dtype=None, *, name: str = "values") -> jax.Array:
     x: an array of JAX, traced or not, or of NumPy, a data frame, a number, or nested lists of numbers. Raises
     ValueError, with the `name`, for what is not real numbers.
     """
+    x = as_numbers(x, name=name)
+    if isinstance(x, np.ndarray) and (x.dtype.kind in "iub" or x.dtype.itemsize > 8 or not x.dtype.isnative):
+        x = x.astype(dtype or float)  # of JAX's types, some of these would wrap around, and some there are not
+    x = jnp.asarray(x)
+    if dtype is None and jnp.issubdtype(x.dtype, jnp.floating):
+        return x
+    return x.astype(jnp.result_type(x, float) if dtype is None else dtype)
+
+
+def as_numbers(x, *, name: str = "values") -> jax.Array | np.ndarray:
+    """x as an array of JAX, if any of it is one, or else of NumPy. Raises ValueError as `as_floats` does."""
     try:
         if np.ma.is_masked(x):
             raise TypeError("some of its entries are masked")
@@ -26,12 +37,7 @@ def as_floats(x, dtype=None, *, name: str = "values") -> jax.Array:
         raise ValueError(f"{name} must be an array of real numbers, got {type(x).__name__}: {error}") from None
     if not any(jnp.issubdtype(x.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
         raise ValueError(f"{name} must be real numbers, got an array of {x.dtype}")
-    if not of_jax and (x.dtype.kind in "iub" or x.dtype.itemsize > 8 or not x.dtype.isnative):
-        x = x.astype(dtype or float)  # of JAX's types, some of these would wrap around, and some there are not
-    x = jnp.asarray(x)
-    if dtype is None and jnp.issubdtype(x.dtype, jnp.floating):
-        return x
-    return x.astype(jnp.result_type(x, float) if dtype is None else dtype)
+    return x
 
 
 def as_count(n, *, name: str, least: int = 1) -> int:

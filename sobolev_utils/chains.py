@@ -44,15 +44,24 @@ class Program:
         return value(self)
 
     @functools.cached_property
-    def size(self):
-        """How many operations it is."""
+    def operations(self):
+        """All operations that it is made of."""
         found, stack = {VARIABLE}, [self]
         while stack:
             program = stack.pop()
             if program not in found:
                 found.add(program)
                 stack.extend(part for part in program.parts if isinstance(part, Program))
-        return len(found) - 1
+        return found - {VARIABLE}
+
+    @property
+    def size(self):
+        """How many operations it is."""
+        return len(self.operations)
+
+    @property
+    def names(self):
+        return {program.name for program in self.operations}
 
     @property
     def is_single(self):

@@ -86,8 +86,8 @@ def cause(evaluate: Callable, failure: Failure, initial: object, learning_rate: 
     """Why training failed there, and what to do. `evaluate(parameters, samples)` gives the loss and its gradient.
 
     In this order: the samples, where without their entries that are not finite all is well; the gradient, where the
-    loss is finite and has not grown; where it is not finite at the `initial` parameters either, the samples again,
-    if without their largest entries it is, or else the loss; and the learning rate.
+    loss is finite and has not grown; where they are not finite at the `initial` parameters either, the samples again,
+    if without their largest entries they are, or else the gradient or the loss; and the learning rate.
     """
     mended = jax.tree.map(lambda a: jnp.where(jnp.isfinite(a), a, 0), failure.samples)
     if (told := not_finite(failure.samples)) and _all_finite(evaluate(failure.parameters, mended)):
@@ -95,11 +95,14 @@ def cause(evaluate: Callable, failure: Failure, initial: object, learning_rate: 
     loss, _ = evaluate(failure.parameters, failure.samples)
     if np.isfinite(loss) and loss <= 10 * failure.first_loss:
         return f"the loss, {loss:.3g}, is finite and its gradient is not: mend the loss where it has no derivative"
-    if not _all_finite(evaluate(initial, failure.samples)):
+    before, gradient = evaluate(initial, failure.samples)
+    if not _all_finite((before, gradient)):
         clipped, told = _clipped(failure.samples)
         if told and _all_finite(evaluate(initial, clipped)):
-            return f"in its batch {told}, of which the loss is not finite before any step: mend where it comes from"
-        return f"the loss is {loss:.3g} before any step, though samples and weights are finite: mend the loss"
+            return f"in its batch {told}, too far from the others before any step: mend where it comes from"
+        if np.isfinite(before):
+            return f"before any step the loss, {before:.3g}, is finite and its gradient is not: mend the loss"
+        return f"the loss is {before:.3g} before any step, though samples and weights are finite: mend the loss"
     return f"lower the learning rate, {learning_rate:g}"
 
 
@@ -109,7 +112,9 @@ def _clipped(samples: Samples) -> tuple[Samples, str]:
     for name, array in samples._asdict().items():
         size = np.abs(np.zeros(1) if array is None else np.asarray(array, float))
         median = np.median(size[size > 0]) if size.any() else 0.0
-        clipped[name] = None if array is None else jnp.clip(array, -FAR * median, FAR * median)
+        if array is not None:
+            limit = array.dtype.type(FAR * median)
+            clipped[name] = jnp.clip(array, -limit, limit)
         if largest < (most := size.max()) > FAR * median:
             place = list(map(int, np.unravel_index(size.argmax(), size.shape)))
             largest, told = most, f"samples.{name}{place} is {most:.3g} in magnitude, and the median {median:.3g}"

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from sobolev_utils.arrays import as_numbers
 from sobolev_utils.chains import as_usual, is_array
 from sobolev_utils.network import NORMALISATION, Surrogate
 from sobolev_utils.walker import walk
@@ -46,8 +47,10 @@ def to_onnx(
     arrays = {name: a.astype(dtype) if a.dtype.kind == "f" else a for name, a in model.arrays().items()}
     if bad := [name for name, a in arrays.items() if a.dtype.kind == "f" and not np.isfinite(a).all()]:
         raise ValueError(f"weights must be finite in {dtype}, got others in {', '.join(bad)}")
-    if direction is not None and not np.isfinite(direction).all():
-        raise ValueError(f"a direction must be finite, got {direction}")
+    if direction is not None:
+        direction = np.asarray(as_numbers(direction, name="the direction"), dtype)
+        if not np.isfinite(direction).all():
+            raise ValueError(f"the direction must be finite in {dtype}, got {direction}")
     graph, spots = _Graph(), _Batch("spots")
     rules = {primitive: partial(_evaluate, rule, graph) for primitive, rule in RULES.items()}
     with jax.enable_x64(dtype == np.float64):
@@ -74,7 +77,7 @@ def to_onnx(
     about = {"dtype": dtype.name, "activation": model.activation, "widths": model.widths}
     about |= {name: arrays[name].tolist() for name in NORMALISATION}
     if direction is not None:
-        about["direction"] = np.asarray(direction, dtype).tolist()
+        about["direction"] = direction.tolist()
     texts = {name: x if isinstance(x, str) else json.dumps(x) for name, x in {**metadata, **about}.items()}
     helper.set_model_props(made, dict(sorted(texts.items())))
     onnx.checker.check_model(made, full_check=True)

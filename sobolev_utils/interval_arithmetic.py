@@ -35,19 +35,22 @@ __all__ = [
 ]
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["lower", "upper", "undefined"], meta_fields=[])
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["lower", "upper"], meta_fields=[], drop_fields=["undefined"]
+)
 @dataclasses.dataclass(frozen=True, eq=False)
 class Interval:
     """All arrays between `lower` and `upper`, elementwise; a pytree, so that it passes through jit and vmap.
 
     The bounds have one shape and dtype, float32 or float64; they may be infinite. They are not checked: `box`
-    makes an interval of a user's numbers. An undecided comparison is the boolean interval [False, True].
-    undefined: within an evaluation, whether one of the values may be no number; None where none is (see `undefined`).
+    makes an interval of a user's numbers, and of those that JAX would have to round, which jit rounds to nearest. An
+    undecided comparison is the boolean interval [False, True]. undefined: within an evaluation, whether one of the
+    values may be no number (see `undefined`); None where none may.
     """
 
     lower: jax.Array
     upper: jax.Array
-    undefined: jax.Array | None = dataclasses.field(default=None, repr=False)
+    undefined: object = dataclasses.field(default=None, repr=False)
 
     @property
     def shape(self):

@@ -28,7 +28,7 @@ from sobolev_utils.interval_arithmetic import (
     real_power,
 )
 from sobolev_utils.rounding import ELEMENTARY, dot_bounds, in_order, sum_down
-from sobolev_utils.undefined import marked
+from sobolev_utils.undefined import Undefined, marked
 
 __all__ = ["MOVING", "NATURAL_RULES", "UNCHANGED"]
 
@@ -54,7 +54,8 @@ def _moving(eqn, *args):
     if eqn.primitive.name == "gather" and is_floating(lower):
         # out of bounds it may fill in what is not a number
         missing = jnp.isnan(lower) | jnp.isnan(upper)
-        lower, upper = jnp.where(missing, -jnp.inf, lower), jnp.where(missing, jnp.inf, upper)
+        ends = jnp.where(missing, -jnp.inf, lower), jnp.where(missing, jnp.inf, upper)
+        return Interval(*ends, Undefined(lambda: missing))
     return Interval(lower, upper)
 
 

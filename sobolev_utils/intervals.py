@@ -141,7 +141,7 @@ def _check_arguments(leaves):
 
 
 def _of_jax(x):
-    """An interval with bounds of JAX, which may hold those of NumPy rounded alone."""
+    """An interval with bounds of JAX: those of NumPy are rounded outward where JAX has no such number."""
     is_numpy = isinstance(x.lower, np.ndarray | np.generic) and isinstance(x.upper, np.ndarray | np.generic)
     return Interval(_outward(x.lower, -np.inf), _outward(x.upper, np.inf)) if is_numpy else x
 

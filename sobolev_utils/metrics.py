@@ -2,13 +2,16 @@
 
 import numpy as np
 
-from sobolev_utils.arrays import varies
+from sobolev_utils.arrays import as_numbers, varies
 
 __all__ = ["r2", "rmse"]
 
 
 def _checked(truth, prediction) -> tuple[np.ndarray, np.ndarray]:
-    truth, prediction = np.asarray(truth, float), np.asarray(prediction, float)
+    truth, prediction = (
+        np.asarray(as_numbers(array, name=name), float)
+        for name, array in (("truth", truth), ("prediction", prediction))
+    )
     if truth.shape != prediction.shape:
         raise ValueError(f"shapes must be equal, got truth {truth.shape} and prediction {prediction.shape}")
     for name, array in (("truth", truth), ("prediction", prediction)):

@@ -147,7 +147,8 @@ def sum_down(values, axes):
     # twice gamma for the rounding of the margin itself; each addition may flush once
     margin = 2 * sum_error(n, values.dtype) * jnp.sum(jnp.abs(values), axes) + 4 * n * _smallest(values.dtype)
     # partial sums may overflow where the sum does not
-    return jnp.where(jnp.isfinite(total), round_down(total - margin), -jnp.inf)
+    lower = jnp.where(jnp.isfinite(total), round_down(total - margin), -jnp.inf)
+    return jnp.where(jnp.min(values, axes, initial=0) < 0, lower, jnp.maximum(lower, 0))
 
 
 def dot_bounds(a, b, dimensions):

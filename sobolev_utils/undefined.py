@@ -1,8 +1,9 @@
 """Values that may be no number: what is asked of them stays open.
 
 Over [-1, 1] the square root is enclosed over [0, 1], the part of the box inside of its domain. A comparison, though,
-has an answer outside as well: `sqrt(x) >= 0` is False where sqrt(x) is not a number. So each operation that leaves
-its domain marks its interval, once for all of its elements; a mark is handed on, and opens every comparison.
+has an answer outside as well: `sqrt(x) >= 0` is False where sqrt(x) is not a number. So an operation that may leave
+its domain, or that may meet infinities of which it has no result, says so of its interval, once for all elements,
+and whatever is computed from it hands that on. It is worked out where a comparison asks.
 """
 
 import dataclasses
@@ -12,11 +13,75 @@ import jax.numpy as jnp
 import numpy as np
 
 from sobolev_utils.chains import is_array
-from sobolev_utils.interval_arithmetic import Interval, bounds, is_floating, is_known
+from sobolev_utils.interval_arithmetic import Interval, bounds, has_nan, is_floating, is_known
 
-__all__ = ["marked"]
+__all__ = ["DECIDING", "Undefined", "marked"]
 
-DECIDING = "gt ge lt le eq ne is_finite".split()
+DECIDING = frozenset("gt ge lt le eq ne is_finite".split())
+
+
+class Undefined:
+    """Whether an element of a value may be no number: where `condition()` holds, or one of its `causes` does."""
+
+    def __init__(self, condition, causes=()):
+        self.condition, self.causes = condition, causes
+
+    @functools.cached_property
+    def own(self):
+        return self.condition()
+
+    @functools.cached_property
+    def holds(self):
+        """A boolean of NumPy where it is known."""
+        found, pending, seen = [], [self], set()
+        while pending:
+            node = pending.pop()
+            if node not in seen:
+                seen.add(node)
+                is_found = node is not self and "holds" in vars(node)
+                found.append(node.holds if is_found else node.own)
+                pending.extend(() if is_found else node.causes)
+        found = [np.asarray(mask).any() if is_known(mask) else mask.any() for mask in found]
+        known = [mask for mask in found if is_known(mask)]
+        traced = [mask for mask in found if not is_known(mask)]
+        return np.any(known) if np.any(known) or not traced else functools.reduce(jnp.logical_or, traced)
+
+
+def marked(name, rule):
+    """A rule of interval arithmetic that hands on what may be no number, and decides nothing about it."""
+
+    @functools.wraps(rule)
+    def marking(eqn, *args):
+        outputs = rule(eqn, *args)
+        if all(map(is_array, outputs if isinstance(outputs, list | tuple) else (*args, outputs))):
+            return outputs
+        causes = [x.undefined for x in args if isinstance(x, Interval) and x.undefined is not None]
+        constants = [x for x in args if is_array(x) and is_floating(x)]
+        causes += [Undefined(lambda x=x: x != x) for x in constants if not is_known(x) or has_nan(x)]
+        if name in DECIDING:
+            return _opened(outputs, causes)
+        if name in NO_NUMBER:
+            causes = [Undefined(lambda: NO_NUMBER[name](eqn, *args), causes)]
+        return [_with(causes, y) for y in outputs] if isinstance(outputs, list | tuple) else _with(causes, outputs)
+
+    return marking
+
+
+def _opened(y, causes):
+    mark = Undefined(lambda: np.False_, causes).holds
+    if is_known(mark) and not mark:
+        return y
+    lower, upper = bounds(y)
+    return Interval(lower & ~mark, upper | mark)
+
+
+def _with(causes, y):
+    if not isinstance(y, Interval):
+        return y
+    causes = [*causes, y.undefined] if y.undefined is not None else causes
+    if not causes:
+        return y
+    return dataclasses.replace(y, undefined=causes[0] if len(causes) == 1 else Undefined(lambda: np.False_, causes))
 
 
 def _holds_zero(x):
@@ -24,55 +89,45 @@ def _holds_zero(x):
     return (lower <= 0) & (upper >= 0)
 
 
-def _leaves_powers(x, y):
+def _is_infinite(x):
+    lower, upper = bounds(x)
+    return np.isinf(lower) | np.isinf(upper) if is_known(x) else jnp.isinf(lower) | jnp.isinf(upper)
+
+
+def _no_difference(a, b):
+    (al, au), (bl, bu) = bounds(a), bounds(b)
+    return ((au == np.inf) & (bu == np.inf)) | ((al == -np.inf) & (bl == -np.inf))
+
+
+def _no_sum(a, b):
+    (al, au), (bl, bu) = bounds(a), bounds(b)
+    return ((au == np.inf) & (bl == -np.inf)) | ((al == -np.inf) & (bu == np.inf))
+
+
+def _no_total(x):
+    lower, upper = bounds(x)
+    return (upper == np.inf).any() & (lower == -np.inf).any()
+
+
+def _no_power(x, y):
     base, exponent = bounds(x)[0], bounds(y)[0]
     return (base < 0) | ((base <= 0) & (exponent < 0))
 
 
-# where an operation may leave its domain; at its border it is infinite, and infinity less infinity is no number
-LEAVES_DOMAIN = {
+# Where the result may be no number; the bounds of what may be infinite are. 1 / 0 and 1 / sqrt(0) are infinities of
+# either sign, as there is a zero of either.
+NO_NUMBER = {
     "sqrt": lambda eqn, x: bounds(x)[0] < 0,
-    "log": lambda eqn, x: bounds(x)[0] <= 0,
+    "log": lambda eqn, x: bounds(x)[0] < 0,
+    "log1p": lambda eqn, x: bounds(x)[0] < -1,
     "rsqrt": lambda eqn, x: bounds(x)[0] <= 0,
-    "log1p": lambda eqn, x: bounds(x)[0] <= -1,
-    "div": lambda eqn, a, b: _holds_zero(b),
     "integer_pow": lambda eqn, x: _holds_zero(x) if eqn.params["y"] < 0 else np.False_,
-    "pow": lambda eqn, x, y: _leaves_powers(x, y),
+    "pow": lambda eqn, x, y: _no_power(x, y),
+    "add": lambda eqn, a, b: _no_sum(a, b),
+    "add_any": lambda eqn, a, b: _no_sum(a, b),
+    "sub": lambda eqn, a, b: _no_difference(a, b),
+    "mul": lambda eqn, a, b: (_holds_zero(a) & _is_infinite(b)) | (_is_infinite(a) & _holds_zero(b)),
+    "div": lambda eqn, a, b: _holds_zero(b) | (_is_infinite(a) & _is_infinite(b)),
+    "reduce_sum": lambda eqn, x: _no_total(x),
+    "dot_general": lambda eqn, a, b: _is_infinite(a).any() | _is_infinite(b).any(),
 }
-
-# what a constant has to be for the output to be finite, or decided, where the other operand is
-STAYS_NUMBER = {
-    **dict.fromkeys([*DECIDING, "clamp"], lambda c: c == c),
-    "max": lambda c: c < np.inf,
-    "min": lambda c: c > -np.inf,
-}
-
-
-def marked(name, rule):
-    """A rule of interval arithmetic that marks what may be no number, and decides nothing about it."""
-
-    @functools.wraps(rule)
-    def marking(eqn, *args):
-        outputs = rule(eqn, *args)
-        if all(map(is_array, args)):
-            return outputs
-        marks = [getattr(x, "undefined", None) for x in args]
-        stays_number = STAYS_NUMBER.get(name, np.isfinite)
-        marks += [np.True_ for x in args if is_known(x) and is_floating(x) and not stays_number(np.asarray(x)).all()]
-        marks += [LEAVES_DOMAIN[name](eqn, *args).any()] if name in LEAVES_DOMAIN else []
-        marks = [mark for mark in marks if mark is not None and not (is_known(mark) and not mark)]
-        if not marks:
-            return outputs
-        mark = functools.reduce(jnp.logical_or, marks)
-        if name in DECIDING:
-            lower, upper = bounds(outputs)
-            return Interval(lower & ~mark, upper | mark)
-        if isinstance(outputs, list | tuple):
-            return [_with(mark, y) for y in outputs]
-        return _with(mark, outputs)
-
-    return marking
-
-
-def _with(mark, y):
-    return dataclasses.replace(y, undefined=mark) if isinstance(y, Interval) else y

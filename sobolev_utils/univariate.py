@@ -18,6 +18,7 @@ import numpy as np
 from sobolev_utils.interval_arithmetic import Interval, add, bounds, multiply, negative
 from sobolev_utils.interval_rules import NATURAL_RULES
 from sobolev_utils.rounding import computed_once, normal_down, normal_up, round_down, round_up
+from sobolev_utils.undefined import DECIDING
 from sobolev_utils.walker import walk
 
 __all__ = ["affine_enclosure", "exact_range"]
@@ -54,11 +55,14 @@ def exact_range(program, x):
 def affine_enclosure(program, x, everything, pieces=8):
     """A slope a, an array, and an Interval b such that f(t) is in a t + b for every t in x.
 
-    `everything` is the range of f over x, which is b where x is not bounded, with a slope of zero. Elsewhere a is
-    the slope of the chord, the best there is where f is convex or concave, and b the range of f(t) - a t. It is found
-    on `pieces` pieces of x: where f' - a has one sign, at their ends; elsewhere to second order.
+    `everything` is the range of f over x, which is b, with a slope of zero, where x is not bounded or may be no
+    number. Elsewhere a is the slope of the chord, the best there is where f is convex or concave, and b the range of
+    f(t) - a t. It is found on `pieces` pieces of x: where f' - a has one sign, at their ends; elsewhere to second
+    order.
     """
     bounded = jnp.isfinite(x.lower) & jnp.isfinite(x.upper) & jnp.isfinite(x.upper - x.lower)
+    if x.undefined is not None and not program.names.isdisjoint(DECIDING):
+        bounded &= ~x.undefined.holds  # a value of f where x is no number is a function of no t
     lower, upper = (jnp.where(bounded, end, 0) for end in bounds(x))
     kinks = _brackets(program, x.dtype).kinks.reshape(-1, *[1] * lower.ndim)
     ends = jnp.concatenate([lower[None], jnp.clip(kinks, lower, upper), upper[None]])

@@ -106,8 +106,6 @@ def _univariate(program, x, rules):
     everything = exact_range(program, x.interval)
     if not is_floating(everything):
         return everything
-    if x.interval.undefined is not None:
-        return ball(everything)  # where x is no number, its symbols say nothing
     slope, offset = affine_enclosure(program, x.interval, everything)
     constant = ball(offset)
     slope, centre, radius = computed_once(slope, constant.centre, constant.radius)

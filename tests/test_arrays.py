@@ -322,6 +322,14 @@ def test_samples_are_named_tuples_of_arrays():
     assert as_samples(labelled_by(MODEL, X)).y.shape == (4,)
 
 
+@pytest.mark.parametrize("bad", [np.ma.array([1.0, 2.0], mask=[False, True]), ["1", "2"], np.array([1 + 5j, 2])])
+@pytest.mark.parametrize("metric", [metrics.r2, metrics.rmse])
+def test_metrics_refuse_what_is_not_numbers(metric, bad):
+    for arguments, name in (((bad, [1, 2]), "truth"), (([1, 2], bad), "prediction")):
+        with pytest.raises(ValueError, match=f"^{name} must be"):
+            metric(*arguments)
+
+
 def test_masked_entries_are_refused():
     with pytest.raises(ValueError, match="x must be an array of real numbers, got MaskedArray: some of its entries"):
         as_floats(np.ma.array([1.0, 2.0], mask=[False, True]), name="x")
