@@ -80,12 +80,19 @@ class Program:
         """Whether it is a multiple of its variable, for all that its form tells."""
         return self is VARIABLE or (self.name in MULTIPLES and self._has_one(Program.is_multiple))
 
+    @property
+    def is_bounded(self):
+        """Whether it is a difference of bounded functions and numbers, for all that its form tells."""
+        programs = [part for part in self.parts if isinstance(part, Program)]
+        return self.name in BOUNDED or (self.name in ("add", "sub", "neg") and all(p.is_bounded for p in programs))
+
     def _has_one(self, form):
         programs = [part for part in self.parts if isinstance(part, Program)]
         divides = self.name == "div" and programs[0] is not self.parts[0]
         return len(programs) == 1 and not divides and form.fget(programs[0])
 
 
+BOUNDED = ("tanh", "logistic", "erf", "erfc")
 MULTIPLES = ("neg", "copy", "mul", "div")
 VARIABLE = Program("variable", None, ())
 # operations of a chain at most: an activation and its derivatives have no more, and for a few times as many XLA,
@@ -217,12 +224,19 @@ def _views(chain):
 
 
 def _factored(name, parts):
-    """p (1 + q) for p + p q, so that 1 - t^2, which JAX may write as (1 - t) + (1 - t) t, keeps its digits."""
-    for p, product in (parts, parts[::-1]) if name in ("add", "add_any") else ():
-        if isinstance(product, Program) and product.name == "mul" and isinstance(p, Program) and p in product.parts:
+    """p (1 + q) for p + p q, so that 1 - t^2, which JAX may write as (1 - t) + (1 - t) t, keeps its digits.
+
+    Only where p is bounded: where it is infinite, p + p q may be no number.
+    """
+    for p, product in (parts, parts[::-1]) if name in ("add", "add_any") and all(map(_is_program, parts)) else ():
+        if product.name == "mul" and p in product.parts and p.is_bounded:
             q = product.parts[1 - product.parts.index(p)]
             return Program("mul", jnp.multiply, (p, Program("add", jnp.add, (ONE, q))))
     return None
+
+
+def _is_program(part):
+    return isinstance(part, Program)
 
 
 def _plain(value):

@@ -42,10 +42,10 @@ __all__ = [
 class Interval:
     """All arrays between `lower` and `upper`, elementwise; a pytree, so that it passes through jit and vmap.
 
-    The bounds have one shape and dtype, float32 or float64; they may be infinite. They are not checked: `box`
-    makes an interval of a user's numbers, and of those that JAX would have to round, which jit rounds to nearest. An
-    undecided comparison is the boolean interval [False, True]. undefined: within an evaluation, whether one of the
-    values may be no number (see `undefined`); None where none may.
+    The bounds have one shape and dtype, float32 or float64; they may be infinite. They are not checked: `box` checks
+    a user's numbers, and rounds outward those that JAX cannot hold, which jit would round to nearest. An undecided
+    comparison is the boolean interval [False, True]. undefined: within an evaluation, whether one of the values may
+    be no number (see `undefined`); None where none may.
     """
 
     lower: jax.Array

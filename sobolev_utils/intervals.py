@@ -1,4 +1,4 @@
-"""Interval arithmetic for any JAX function: its natural interval extension, by walking its jaxpr.
+"""Interval arithmetic for JAX functions: the natural interval extension, by walking its jaxpr.
 
 By the fundamental theorem of interval analysis (Moore, Interval Analysis, 1966) the program of f, with every
 operation replaced by its interval equivalent, encloses the range of f on a box. The adjoint program is a
@@ -77,7 +77,9 @@ def enclose(f, *, exact_ranges=True):
     array; the other arrays are exact. It returns the output of f with an `Interval` for every floating-point
     array (and for every boolean that the intervals leave open). F may be jitted and vmapped; where it is not,
     each call traces f. A function that leaves its domain in part, such as sqrt on [-1, 1], is enclosed over
-    the part inside; a division by an interval that holds zero gives the whole line.
+    the part inside; a comparison, `isnan` or `isfinite` of what may be no number is left open, so that what is
+    chosen by it is enclosed outside, too. Infinite bounds count as values. A division by an interval that holds
+    zero gives the whole line.
 
     All this is given `rounding.ELEMENTARY`, error bounds measured on the CPU; on a machine unlike those there is a
     warning, once.

@@ -28,11 +28,12 @@ class Undefined:
 
     @functools.cached_property
     def own(self):
-        return self.condition()
+        mask, self.condition = self.condition(), None  # which keeps the operands
+        return np.asarray(mask).any() if is_known(mask) else mask.any()
 
     @functools.cached_property
     def holds(self):
-        """A boolean of NumPy where it is known."""
+        """One boolean, of NumPy where it is known; to be asked in the trace in which the operands were made."""
         found, pending, seen = [], [self], set()
         while pending:
             node = pending.pop()
@@ -41,10 +42,13 @@ class Undefined:
                 is_found = node is not self and "holds" in vars(node)
                 found.append(node.holds if is_found else node.own)
                 pending.extend(() if is_found else node.causes)
-        found = [np.asarray(mask).any() if is_known(mask) else mask.any() for mask in found]
-        known = [mask for mask in found if is_known(mask)]
-        traced = [mask for mask in found if not is_known(mask)]
-        return np.any(known) if np.any(known) or not traced else functools.reduce(jnp.logical_or, traced)
+        return _any(found)
+
+
+def _any(masks):
+    known = [mask for mask in masks if is_known(mask)]
+    traced = [mask for mask in masks if not is_known(mask)]
+    return np.any(known) if np.any(known) or not traced else functools.reduce(jnp.logical_or, traced)
 
 
 def marked(name, rule):
@@ -61,14 +65,14 @@ def marked(name, rule):
         if name in DECIDING:
             return _opened(outputs, causes)
         if name in NO_NUMBER:
-            causes = [Undefined(lambda: NO_NUMBER[name](eqn, *args), causes)]
+            causes = [Undefined(lambda: NO_NUMBER[name](eqn, outputs, *args), causes)]
         return [_with(causes, y) for y in outputs] if isinstance(outputs, list | tuple) else _with(causes, outputs)
 
     return marking
 
 
 def _opened(y, causes):
-    mark = Undefined(lambda: np.False_, causes).holds
+    mark = _any([cause.holds for cause in causes])
     if is_known(mark) and not mark:
         return y
     lower, upper = bounds(y)
@@ -104,9 +108,16 @@ def _no_sum(a, b):
     return ((au == np.inf) & (bl == -np.inf)) | ((al == -np.inf) & (bu == np.inf))
 
 
-def _no_total(x):
-    lower, upper = bounds(x)
-    return (upper == np.inf).any() & (lower == -np.inf).any()
+def _no_product(eqn, a, b):
+    if a is b:
+        return np.False_
+    # a chain is scale * function, in place of more operations: those on an infinite scale may have no result
+    met = (_holds_zero(a), _holds_zero(b)) if eqn is not None else (np.True_, np.True_)
+    return (met[0] & _is_infinite(b)) | (_is_infinite(a) & met[1])
+
+
+def _no_quotient(a, b):
+    return (_holds_zero(a) & _holds_zero(b)) | (_is_infinite(a) & _is_infinite(b))
 
 
 def _no_power(x, y):
@@ -114,20 +125,19 @@ def _no_power(x, y):
     return (base < 0) | ((base <= 0) & (exponent < 0))
 
 
-# Where the result may be no number; the bounds of what may be infinite are. 1 / 0 and 1 / sqrt(0) are infinities of
-# either sign, as there is a zero of either.
+# Where the result may be no number. What may be infinite has an infinite bound; a sum of many may be infinite on its
+# way, too. rsqrt and pow are infinite at 0, and at -0 of the other sign, which their bounds leave out.
 NO_NUMBER = {
-    "sqrt": lambda eqn, x: bounds(x)[0] < 0,
-    "log": lambda eqn, x: bounds(x)[0] < 0,
-    "log1p": lambda eqn, x: bounds(x)[0] < -1,
-    "rsqrt": lambda eqn, x: bounds(x)[0] <= 0,
-    "integer_pow": lambda eqn, x: _holds_zero(x) if eqn.params["y"] < 0 else np.False_,
-    "pow": lambda eqn, x, y: _no_power(x, y),
-    "add": lambda eqn, a, b: _no_sum(a, b),
-    "add_any": lambda eqn, a, b: _no_sum(a, b),
-    "sub": lambda eqn, a, b: _no_difference(a, b),
-    "mul": lambda eqn, a, b: (_holds_zero(a) & _is_infinite(b)) | (_is_infinite(a) & _holds_zero(b)),
-    "div": lambda eqn, a, b: _holds_zero(b) | (_is_infinite(a) & _is_infinite(b)),
-    "reduce_sum": lambda eqn, x: _no_total(x),
-    "dot_general": lambda eqn, a, b: _is_infinite(a).any() | _is_infinite(b).any(),
+    "sqrt": lambda eqn, y, x: bounds(x)[0] < 0,
+    "log": lambda eqn, y, x: bounds(x)[0] < 0,
+    "log1p": lambda eqn, y, x: bounds(x)[0] < -1,
+    "rsqrt": lambda eqn, y, x: bounds(x)[0] <= 0,
+    "pow": lambda eqn, y, a, b: _no_power(a, b),
+    "add": lambda eqn, y, a, b: _no_sum(a, b),
+    "add_any": lambda eqn, y, a, b: _no_sum(a, b),
+    "sub": lambda eqn, y, a, b: _no_difference(a, b),
+    "mul": lambda eqn, y, a, b: _no_product(eqn, a, b),
+    "div": lambda eqn, y, a, b: _no_quotient(a, b),
+    "reduce_sum": lambda eqn, y, x: _is_infinite(y),
+    "dot_general": lambda eqn, y, a, b: _is_infinite(y),
 }

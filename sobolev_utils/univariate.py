@@ -159,13 +159,17 @@ def _brackets(program, dtype):
 
 
 def _search(program, dtype):
-    @jax.jit
-    def examine(edges):
-        cells = Interval(normal_down(edges[:-1]), normal_up(edges[1:]))
-        slope, smooth = _derivative(program, cells)
+    def examine_cell(lower, upper):
+        cell = Interval(lower, upper)
+        slope, smooth = _derivative(program, cell)
         rising, falling = smooth & (slope.lower >= 0), smooth & (slope.upper <= 0)
         sign = jnp.where(rising, 1, 0) - jnp.where(falling, 1, 0)
-        return rising | falling, sign, smooth, jnp.stack(bounds(_natural(program, cells)))
+        return rising | falling, sign, smooth, jnp.stack(bounds(_natural(program, cell)))
+
+    @jax.jit
+    def examine(edges):
+        # cell by cell: what may be no number in one is so in that one alone
+        return jax.vmap(examine_cell, out_axes=(0, 0, 0, 1))(normal_down(edges[:-1]), normal_up(edges[1:]))
 
     largest = np.finfo(dtype).max
     far = _floats(dtype.type(32), largest, CELLS // 8)[1:]

@@ -1,4 +1,4 @@
-"""The affine extension of any JAX function: enclosures that remember what the nodes of a layer have in common.
+"""The affine extension of JAX functions: enclosures that remember what the nodes of a layer have in common.
 
 The walker is that of `intervals`, the arithmetic that of `affine`. Before values are mixed, by a matrix or a sum,
 their own errors become symbols. A function of one variable becomes a slope and an error (see `univariate`).

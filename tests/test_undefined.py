@@ -33,6 +33,7 @@ PARTIAL = {
     "clamp": lambda x: lax.clamp(jnp.inf, x, jnp.inf) * 0,
     "filled in": lambda x: jnp.take(x, jnp.array([0, 7, 1, 9]), mode="fill"),
     "filled with inf": lambda x: jnp.take(x, jnp.array([0, 7, 1, 9]), mode="fill", fill_value=jnp.inf) * 0,
+    "overflow on the way": lambda x: jnp.tanh(jnp.array([[1e300, -1e300]] * 4) @ (1e10 * x[:2])),
     "of its kind": lambda x: jnp.tanh(jnp.sqrt(x)) + 1,
     "moved": lambda x: jnp.sqrt(x)[::-1],
     "summed": lambda x: jnp.sqrt(x[:, None] * jnp.ones(2)).sum(axis=-1),
@@ -79,13 +80,35 @@ def test_what_is_asked_of_no_number_stays_open(programs, enclose):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_what_is_factored_out_may_be_infinite(method, sign):
+    """g x - g is no number where g is infinite, which g (x - 1) is where x is not 1; so is p + p q, and p (1 + q)."""
+
+    def f(u, x):
+        g, p = (-jnp.log(u))[0], jnp.log(u[0])
+        return jnp.where(sign * (g * x + sign * g) >= -9, 1.0, 2.0), jnp.where(p + p * u[0] <= 1, 1.0, 2.0)
+
+    enclosed = jax.jit(METHODS[method](f))(box([0.0], [1.0]), box(0.0, 3.0))
+    for u in (0.0, 0.5, 1.0):
+        for x in (0.0, 2.0, 3.0):
+            for y, value in zip(enclosed, f(jnp.array([u]), x), strict=True):
+                assert y.lower <= value <= y.upper
+
+
+def test_what_is_no_number_far_out_does_not_open_what_is_near():
+    y = jax.jit(intervals.enclose(lambda x: jnp.maximum(jax.nn.silu(2 * x), -1.0)))(box(-1.0, 1.0))
+    assert -0.2785 < y.lower < -0.278 and y.upper < 1.762
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_what_is_a_number_is_decided(method):
     def decided(x):
         y = jnp.sqrt(x)
         return {
             "sqrt": y >= 0,
             "log": jnp.isfinite(jnp.log(y)),
-            "reciprocal": ~jnp.isnan(1 / y),
+            "reciprocal": ~jnp.isnan(1 / (y - 1)),
+            "square": ~jnp.isnan((1 / (y - 1)) ** 2),
             "power": y**-1.5 > 0,
             "masked": jnp.where(np.array([True, False]), x, -jnp.inf).max() > 0,
             "norm": jnp.sqrt((x**2).sum()) >= 0,
