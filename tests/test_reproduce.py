@@ -147,7 +147,7 @@ except KeyboardInterrupt:
         (["-p", "sed", "7"], "no notebook has a parameter 'sed'; there are: rate, seed, tight"),
         (["-p", "seed", "x"], "01_first: seed = 'x' is not admissible, expected an int"),
         (["-p", "tight", "1"], "02_second: tight = 1 is not admissible, expected a bool"),
-        (["-p", "seed", "-1"], "01_first: seed = -1 is not admissible, expected a number from 0 to 4.29497e+09"),
+        (["-p", "seed", "-1"], "01_first: seed = -1 is not admissible, expected a number from 0 to 4,294,967,295"),
         (["03_third"], "no notebook 03_third in {folder}; there are: 01_first, 02_second"),
     ],
 )

@@ -7,9 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sobolev_utils.artifacts import results_folder
-
-SWEEP = runpy.run_path(str(Path(__file__).parent / "benchmarks" / "sweep.py"))
+ROOT = Path(__file__).parents[1]
+SWEEP = runpy.run_path(str(ROOT / "tests" / "benchmarks" / "sweep.py"))
 
 
 def test_far_from_the_defaults_a_notebook_ends_well_or_is_refused():
@@ -47,7 +46,7 @@ def test_the_names_of_the_large_one_are_unlike():
 
 
 def test_in_the_table_all_end_well_or_are_refused_with_a_reason():
-    table = pd.read_csv(results_folder() / "tables" / "sweep.csv", keep_default_na=False)
+    table = pd.read_csv(ROOT / "results" / "tables" / "sweep.csv", keep_default_na=False)
     expected = [(name, outcome) for name, _, outcome in SWEEP["combinations"]()]
     assert list(zip(table.combination, table.outcome, strict=True)) == expected
     assert list(table.reason != "") == [outcome == "refused" for _, outcome in expected]
