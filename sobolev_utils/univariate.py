@@ -166,9 +166,9 @@ def _search(program, dtype):
         sign = jnp.where(rising, 1, 0) - jnp.where(falling, 1, 0)
         return rising | falling, sign, smooth, jnp.stack(bounds(_natural(program, cell)))
 
-    @jax.jit
     def examine(edges):
-        # cell by cell: what may be no number in one is so in that one alone
+        # Cell by cell: what may be no number in one is so in that one alone. And operation by operation, which all
+        # programs share: compiled as a whole, a long one would take minutes.
         return jax.vmap(examine_cell, out_axes=(0, 0, 0, 1))(normal_down(edges[:-1]), normal_up(edges[1:]))
 
     largest = np.finfo(dtype).max
