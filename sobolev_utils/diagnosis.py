@@ -99,7 +99,8 @@ def cause(evaluate: Callable, failure: Failure, initial: object, learning_rate: 
     if not _all_finite((before, gradient)):
         clipped, told = _clipped(failure.samples)
         if told and _all_finite(evaluate(initial, clipped)):
-            return f"in its batch {told}, too far from the others before any step: mend where it comes from"
+            far = "so far from the others that the loss is not finite before any step"
+            return f"in its batch {told}, {far}: mend where it comes from"
         if np.isfinite(before):
             return f"before any step the loss, {before:.3g}, is finite and its gradient is not: mend the loss"
         return f"the loss is {before:.3g} before any step, though samples and weights are finite: mend the loss"

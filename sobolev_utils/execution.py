@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CELL_TIMEOUT = 900  # seconds: twenty times what the slowest cell takes on two cores
 WIDGET = "application/vnd.jupyter.widget-view+json"
-PARSING = threading.Lock()  # Python 3.11 counts the depth of a tree for all threads together, and may fail
+PARSING = threading.Lock()  # ast.parse of Python 3.11 may fail where another thread parses, too
 INHERITED: set[int] = set()  # descriptors that kernels keep open, too
 SAFE = "every file is whole, old or new, and the next run goes on from here"
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sobolev_utils.chains import is_array
-from sobolev_utils.interval_arithmetic import Interval, bounds, has_nan, is_floating, is_known
+from sobolev_utils.interval_arithmetic import Interval, bounds, has_nan, is_floating, is_known, negative
 
 __all__ = ["DECIDING", "Undefined", "marked"]
 
@@ -98,11 +98,6 @@ def _is_infinite(x):
     return np.isinf(lower) | np.isinf(upper) if is_known(x) else jnp.isinf(lower) | jnp.isinf(upper)
 
 
-def _no_difference(a, b):
-    (al, au), (bl, bu) = bounds(a), bounds(b)
-    return ((au == np.inf) & (bu == np.inf)) | ((al == -np.inf) & (bl == -np.inf))
-
-
 def _no_sum(a, b):
     (al, au), (bl, bu) = bounds(a), bounds(b)
     return ((au == np.inf) & (bl == -np.inf)) | ((al == -np.inf) & (bu == np.inf))
@@ -135,7 +130,7 @@ NO_NUMBER = {
     "pow": lambda eqn, y, a, b: _no_power(a, b),
     "add": lambda eqn, y, a, b: _no_sum(a, b),
     "add_any": lambda eqn, y, a, b: _no_sum(a, b),
-    "sub": lambda eqn, y, a, b: _no_difference(a, b),
+    "sub": lambda eqn, y, a, b: _no_sum(a, negative(b)),
     "mul": lambda eqn, y, a, b: _no_product(eqn, a, b),
     "div": lambda eqn, y, a, b: _no_quotient(a, b),
     "reduce_sum": lambda eqn, y, x: _is_infinite(y),
