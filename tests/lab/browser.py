@@ -77,7 +77,8 @@ class Sheet:
         self.page: Page = context.new_page()
         self.page.goto(address.format(f"lab/workspaces/{path.stem}/tree/{path.name}"))
         self.page.wait_for_function(f"{STATUS} == 'idle' && document.body.innerText.includes('| Idle')")
-        for entry in ("Run", "Run All Cells"):
+        # What an earlier run has saved would look like a run that is over
+        for entry in ("Edit", "Clear Outputs of All Cells", "Run", "Run All Cells"):
             self.page.get_by_role("menuitem", name=entry, exact=True).click()
         self.page.wait_for_function(f"{PROMPTS}.some(prompt => prompt != '[ ]:')")
 

@@ -114,20 +114,22 @@ def test_a_widget_that_does_not_show_is_told(sheet_of):
 
 
 def test_a_slider_moves_the_numbers(reports, folder, open_sheet):
-    """The higher the strike, the lower the price; the time is from the key to the new number on the screen."""
+    """The higher the strike, the lower the price; the time is from the key to number and picture on the screen."""
     sheet = open_sheet(folder / "00_explore.ipynb")
     page = sheet.page
     while not sheet.finished() and sheet.seconds < LIMIT:
         time.sleep(0.2)
     handle = page.locator(".widget-slider", has_text="strike").locator(".noUi-handle")
-    price = ".jupyter-widgets tbody tr:nth-child(2) td"
+    price, picture = ".jupyter-widgets tbody tr:nth-child(2) td", ".widget-image"
+    both_are_new = """([price, old, picture, shown]) => document.querySelector(price).innerText != old
+        && document.querySelector(picture).src != shown"""
     prices, pictures, times = [], [], []
     for _ in range(MOVES):
         prices.append(float(page.locator(price).first.inner_text()))
-        pictures.append(page.locator(".widget-image").first.get_attribute("src"))
+        pictures.append(page.locator(picture).first.get_attribute("src"))
         began = time.perf_counter()
         handle.press("ArrowRight")
-        page.wait_for_function(f"document.querySelector('{price}').innerText != '{prices[-1]:.3g}'")
+        page.wait_for_function(both_are_new, arg=[price, f"{prices[-1]:.3g}", picture, pictures[-1]])
         times.append(time.perf_counter() - began)
     page.screenshot(path=PICTURES / "slider.png")
     sheet.close()
