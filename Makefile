@@ -26,16 +26,16 @@ help: ## list the targets
 
 ##@ The paper
 reproduce: $(STAMP) ## the whole paper into results/: the notebooks that something changed for; all with FORCE=1
-	@$(PY) -m sobolev_utils.reproduce $(if $(FORCE),--force)
+	@$(PY) -m sobolev_utils.paper.reproduce $(if $(FORCE),--force)
 
 notebooks: $(STAMP) ## the same, and the outputs into the committed notebooks
-	@$(PY) -m sobolev_utils.reproduce --keep-outputs $(if $(FORCE),--force)
+	@$(PY) -m sobolev_utils.paper.reproduce --keep-outputs $(if $(FORCE),--force)
 
 seeds: $(STAMP) ## the R^2 table under ten seeds, into results/tables/r2_seeds.csv
-	@$(PY) -m sobolev_utils.reproduce --seeds 10
+	@$(PY) -m sobolev_utils.paper.reproduce --seeds 10
 
 study: $(STAMP) ## ten seeds of the pruning methods and of what lies past the paper, into pruning.csv and beyond.csv
-	@$(PY) -m sobolev_utils.study --seeds 10
+	@$(PY) -m sobolev_utils.studies.run --seeds 10
 
 ##@ Is it right?
 test: $(STAMP) ## the tests, and the notebooks against their committed outputs
@@ -65,7 +65,7 @@ lab: $(STAMP) ## JupyterLab on the notebooks, for this machine alone and by a to
 	@$(PY) -m jupyterlab --ip=127.0.0.1 notebooks
 
 html: $(STAMP) ## the notebooks as they ran, as pages to read: results/html/index.html
-	@$(PY) -m sobolev_utils.gallery
+	@$(PY) -m sobolev_utils.paper.gallery
 
 sweep: $(STAMP) ## all notebooks under a few dozen combinations of parameters, two hours, into sweep.csv
 	@$(PY) tests/benchmarks/sweep.py
@@ -77,11 +77,13 @@ bench: $(STAMP) ## time, memory and how far it repeats, into results/tables/: ti
 	@$(PY) tests/benchmarks/repeat.py
 
 ##@ Keep it
-lint: $(STAMP) ## style of the package, the tests and the notebooks
+lint: $(STAMP) ## style of the package, the tests and the notebooks; which wing imports from which
 	@$(PY) -m ruff check sobolev_utils tests notebooks
 	@$(PY) -m ruff format --check sobolev_utils tests notebooks
+	@told=`$(VENV)/bin/lint-imports --no-cache` || { echo "$$told"; exit 1; }
 
-lock: $(STAMP) ## requirements.lock again, from pyproject.toml
+lock: ## requirements.lock again, from pyproject.toml, by the .venv of the lock before
+	@[ -x $(PY) ] || $(MAKE) $(STAMP)
 	@$(PY) -m uv pip compile pyproject.toml --quiet --extra dev --universal --generate-hashes --python-version 3.11 \
 	    --no-emit-index-url --no-annotate --custom-compile-command 'make lock' -o requirements.lock
 

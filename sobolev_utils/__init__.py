@@ -1,24 +1,13 @@
-"""The machinery behind the notebooks: Sobolev training, interval adjoints, significance and pruning.
+"""The machinery behind the notebooks, in six wings, each importing only from those below it.
 
-Modules, each importing only from those below it:
+    studies      ways to prune, and what lies past the paper's table, under many seeds
+    paper        the case study, its stages and figures; what notebooks hand on; surrogates taken away
+    pruning      significance of nodes, their removal, proven bounds of what changes
+    learning     the surrogate, its losses, `fit`, Levenberg-Marquardt, errors
+    enclosures   interval and affine arithmetic of any JAX function, rounded outward, on boxes and sub-boxes
+    models       reference models and their samples: baskets, payoffs, paths, quasi-random points
 
-    reproduce   study        gallery   explore
-    schedule    records      formulas
-    execution   provenance   figures   beyond   comparison   model_card
-                             stages
-                             problem
-    replacement pruning      artifacts   metrics
-    subdivision
-    significance
-    zonotopes
-    intervals   export     training
-    univariate             least_squares
-    interval_rules         losses      directions
-                           diagnosis
-    walker   affine        network     simulation   symmetry
-    interval_arithmetic    purity      samples  basket   payoffs
-    chains   self_check                arrays   files    fingerprints   parameters   environment
-             rounding
-
-`problem` is the case study as the notebooks share it; all others but `simulation` and below take any reference model.
+Each wing says in its own docstring what it offers, and hands it on: `from sobolev_utils.learning import fit`. What a
+name needs is imported when the name is. `arrays` is what all of them take for numbers. `models`, `learning`,
+`enclosures` and `pruning` take any reference model; only `paper` and `studies` know that it is a basket.
 """

@@ -9,8 +9,8 @@ import matplotlib
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-from sobolev_utils.environment import jax_fault
-from sobolev_utils.schedule import waits
+from sobolev_utils.paper.environment import jax_fault
+from sobolev_utils.paper.schedule import waits
 
 jax.config.update("jax_enable_x64", True)
 # Kernels may keep what they compile: one at a time. Of two processes at once one may read what the other half wrote.
@@ -24,7 +24,7 @@ gc.set_threshold(50_000)  # what JAX traces is many small objects, of which few 
 @pytest.fixture(scope="session")
 def gallery(tmp_path_factory):
     """Pages of the committed notebooks, in a folder of results that holds the committed tables and figures."""
-    from sobolev_utils.gallery import write_gallery  # nbconvert takes a second to import
+    from sobolev_utils.paper.gallery import write_gallery  # nbconvert takes a second to import
 
     results = tmp_path_factory.mktemp("results")
     for name in ("figures", "tables"):

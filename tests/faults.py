@@ -23,14 +23,14 @@ import numpy as np
 import pandas as pd
 from stubs import is_running, write_notebook
 
-from sobolev_utils.artifacts import MADE_BY, SEAL, ArtifactError, load, results_folder, save
-from sobolev_utils.fingerprints import sha256
-from sobolev_utils.outputs import save_table
+from sobolev_utils.paper.artifacts import MADE_BY, SEAL, ArtifactError, load, results_folder, save
+from sobolev_utils.paper.fingerprints import sha256
+from sobolev_utils.paper.outputs import save_table
 
 FILES = 8  # that a stand-in writes beside its artefact
 SECONDS = 30  # that a reproduction may take to end by itself after an accident
 KERNEL = """import os
-from sobolev_utils import artifacts, files
+from sobolev_utils.paper import artifacts, files
 import numpy as np
 folder = artifacts.results_folder()"""
 WRITES = """version = {version}
@@ -41,7 +41,7 @@ for i in range({files}):
 saved = artifacts.save(folder, {name!r}, {{"x": np.full(200_000, version)}}, parameters={{}})"""
 DRIVER = """import signal, sys
 from pathlib import Path
-from sobolev_utils.reproduce import main
+from sobolev_utils.paper.reproduce import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.exit(main({arguments!r}, notebooks=Path({notebooks!r})))"""
 
@@ -333,7 +333,7 @@ def kill_paper(folder: Path, tries: int) -> Outcome:
     What is there in the end has to be what a run without kills leaves, to the byte.
     """
     outcome, stems = Outcome("kill -9, notebooks 01 and 02, no network"), list(MADE_BY.values())[:2]
-    reproduce = [*WITHOUT_NETWORK, sys.executable, "-m", "sobolev_utils.reproduce", *stems, "--results"]
+    reproduce = [*WITHOUT_NETWORK, sys.executable, "-m", "sobolev_utils.paper.reproduce", *stems, "--results"]
     subprocess.run([*reproduce, str(folder / "undisturbed")], capture_output=True, check=True)
     expected, folder = made(folder / "undisturbed"), folder / "killed"
     command = [*reproduce, str(folder)]

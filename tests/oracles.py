@@ -7,10 +7,10 @@ import scipy.special
 from flax import nnx
 from flint import arb, fmpq
 
-from sobolev_utils.basket import GaussianBasket
-from sobolev_utils.intervals import box
-from sobolev_utils.network import Surrogate
-from sobolev_utils.simulation import Samples
+from sobolev_utils.enclosures.intervals import box
+from sobolev_utils.learning.surrogate import Surrogate
+from sobolev_utils.models.basket import GaussianBasket
+from sobolev_utils.models.samples import Samples
 
 # Relative and absolute error that a few dozen roundings of numbers around 1 may leave.
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}

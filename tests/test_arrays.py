@@ -8,15 +8,18 @@ import pytest
 from flax import nnx
 from oracles import labelled_by, random_basket, random_surrogate
 
-from sobolev_utils import directions, least_squares, losses, metrics, payoffs, pruning, simulation, symmetry, training
 from sobolev_utils.arrays import as_count, as_floats, varies
-from sobolev_utils.basket import GaussianBasket
-from sobolev_utils.network import Surrogate
-from sobolev_utils.samples import CurvedSamples, Samples, StripSamples, as_samples
+from sobolev_utils.learning import hessian_products, levenberg_marquardt, losses, metrics, training
+from sobolev_utils.learning.surrogate import Surrogate
+from sobolev_utils.models import least_squares_monte_carlo, payoffs, points, scaling, sde
+from sobolev_utils.models.basket import GaussianBasket
+from sobolev_utils.models.least_squares_monte_carlo import LeastSquaresMonteCarlo
+from sobolev_utils.models.samples import CurvedSamples, Samples, StripSamples, as_samples
+from sobolev_utils.pruning import nodes
 
 KEY, MODEL, BASKET = jax.random.key(0), random_surrogate(widths=(2, 2)), random_basket(3)
 STRIP = Surrogate(3, [2], n_outputs=2, rngs=nnx.Rngs(0))
-LSMC = simulation.LeastSquaresMonteCarlo(BASKET, payoffs.call)
+LSMC = LeastSquaresMonteCarlo(BASKET, payoffs.call)
 # whole numbers, so that they can come as integers
 X = [[1, 0, 2], [2, 1, 1], [0, 3, 1], [1, 1, 4]]
 Y, DYDX, YS = [1, 2, 0, 3], [[1, 0, 1], [0, 2, 1], [1, 1, 1], [3, 0, 0]], [[1, 2], [0, 1], [2, 2], [3, 1]]
@@ -82,16 +85,14 @@ CALLS = {
     "smooth_call": lambda n: payoffs.smooth_call(n(S), n(1), n(2)),
     "smooth_digital": lambda n: payoffs.smooth_digital(n(S), n(1), n(2)),
     "smooth_transition": lambda n: payoffs.smooth_transition(jnp.sin, jnp.cos, n(1), n(2))(n(S)),
-    "equivalent": lambda n: symmetry.equivalent(BASKET, n(1), n(2), n(X)),
-    "moved": lambda n: field(symmetry.moved(BASKET, n(1), n(2))),
-    "transported": lambda n: symmetry.transported(BASKET.value, BASKET, n(1), n(2))(n(X)),
-    "sensitivities": lambda n: symmetry.sensitivities(BASKET.value, n(X)),
-    "euler_maruyama": lambda n: simulation.euler_maruyama(lambda s, t: s, lambda s, t: 1, n(S[:2]), n(TIMES), n(DW)),
-    "exact_bachelier": lambda n: simulation.exact_bachelier(n(1), n(2), n(S[:2]), n(TIMES), n(DW)),
-    "normal_points": lambda n: simulation.normal_points(KEY, n(4), n(2)),
-    "LeastSquaresMonteCarlo": lambda n: simulation.LeastSquaresMonteCarlo(BASKET, payoffs.call, spread=n(1)).sample(
-        KEY, n(4)
-    ),
+    "equivalent": lambda n: scaling.equivalent(BASKET, n(1), n(2), n(X)),
+    "moved": lambda n: field(scaling.moved(BASKET, n(1), n(2))),
+    "transported": lambda n: scaling.transported(BASKET.value, BASKET, n(1), n(2))(n(X)),
+    "sensitivities": lambda n: scaling.sensitivities(BASKET.value, n(X)),
+    "euler_maruyama": lambda n: sde.euler_maruyama(lambda s, t: s, lambda s, t: 1, n(S[:2]), n(TIMES), n(DW)),
+    "exact_bachelier": lambda n: sde.exact_bachelier(n(1), n(2), n(S[:2]), n(TIMES), n(DW)),
+    "normal_points": lambda n: points.normal_points(KEY, n(4), n(2)),
+    "LeastSquaresMonteCarlo": lambda n: LeastSquaresMonteCarlo(BASKET, payoffs.call, spread=n(1)).sample(KEY, n(4)),
     "LeastSquaresMonteCarlo.label": lambda n: LSMC.label(n(X), n(DYDX)),
     "LeastSquaresMonteCarlo.labelled": lambda n: LSMC.labelled(n(X), n(DYDX)),
     "LeastSquaresMonteCarlo.paths": lambda n: LSMC.paths(KEY, n(4)),
@@ -104,32 +105,33 @@ CALLS = {
     "sampled_sobolev": lambda n: losses.sampled_sobolev(n(2))(STRIP, StripSamples(n(X), n(YS), n(U), n(V))),
     "shuffled": lambda n: training.shuffled(curved(n))(KEY),
     "fit": lambda n: trained(lambda key: curved(n), batch=n(4), learning_rate=n(1)),
-    "levenberg_marquardt": lambda n: least_squares.levenberg_marquardt(
+    "levenberg_marquardt": lambda n: levenberg_marquardt.levenberg_marquardt(
         MODEL, curved(n), losses.second_order(), iterations=n(1)
     )[1],
-    "all_directions": lambda n: directions.all_directions(n(3)),
-    "hvp": lambda n: directions.hvp(BASKET.value, n(X), n(V)),
-    "principal_directions": lambda n: directions.principal_directions(n(DYDX), n(2)),
-    "random_directions": lambda n: directions.random_directions(KEY, n(4), n(1), n(3)),
-    "with_hvp": lambda n: directions.with_hvp(Samples(n(X), n(Y), n(DYDX)), BASKET.value, n(V)),
+    "all_directions": lambda n: hessian_products.all_directions(n(3)),
+    "hvp": lambda n: hessian_products.hvp(BASKET.value, n(X), n(V)),
+    "principal_directions": lambda n: hessian_products.principal_directions(n(DYDX), n(2)),
+    "random_directions": lambda n: hessian_products.random_directions(KEY, n(4), n(1), n(3)),
+    "with_hvp": lambda n: hessian_products.with_hvp(Samples(n(X), n(Y), n(DYDX)), BASKET.value, n(V)),
     "r2": lambda n: metrics.r2(n(X), n(DYDX)),
     "rmse": lambda n: metrics.rmse(n(X), n(DYDX)),
-    "falling": lambda n: pruning.falling(n(9), n(4), n(2)),
-    "magnitude": lambda n: pruning.magnitude(MODEL),
-    "mean_nodes": lambda n: pruning.mean_nodes(MODEL, n(X)),
-    "most_significant": lambda n: pruning.most_significant([n([1, 2]), n([2, 1])], n(1)),
-    "prune": lambda n: pruning.prune(MODEL, [[0], np.array([1])], [n([1, 2]), n([2, 1])])(n(X)),
-    "prune_in_steps": lambda n: pruning.prune_in_steps(
+    "falling": lambda n: nodes.falling(n(9), n(4), n(2)),
+    "magnitude": lambda n: nodes.magnitude(MODEL),
+    "mean_nodes": lambda n: nodes.mean_nodes(MODEL, n(X)),
+    "most_significant": lambda n: nodes.most_significant([n([1, 2]), n([2, 1])], n(1)),
+    "prune": lambda n: nodes.prune(MODEL, [[0], np.array([1])], [n([1, 2]), n([2, 1])])(n(X)),
+    "prune_in_steps": lambda n: nodes.prune_in_steps(
         MODEL, lambda model: ([n([1, 2]), n([2, 1])], [n([1, 2]), n([2, 1])]), [n(1)], None
     )(n(X)),
-    "random_scores": lambda n: pruning.random_scores(MODEL, KEY),
+    "random_scores": lambda n: nodes.random_scores(MODEL, KEY),
 }
 NOT_CALLED = {"Criterion", "Diverged", "Draw", "Loss", "POINTS", "Samples", "CurvedSamples", "StripSamples"}
-METHODS = (Surrogate, GaussianBasket, simulation.LeastSquaresMonteCarlo)
+METHODS = (Surrogate, GaussianBasket, LeastSquaresMonteCarlo)
 
 
 def test_no_public_function_is_left_out():
-    modules = (directions, least_squares, losses, metrics, payoffs, pruning, simulation, symmetry, training)
+    modules = (hessian_products, levenberg_marquardt, losses, metrics, payoffs, nodes, points, scaling, sde, training)
+    modules += (least_squares_monte_carlo,)
     names = {name for module in modules for name in module.__all__} - NOT_CALLED
     for kind in METHODS:
         public = [name for name, member in vars(kind).items() if callable(member) or isinstance(member, classmethod)]
@@ -268,7 +270,7 @@ class TestShapesThatFitByAccident:
         with pytest.raises(ValueError, match=r"directions must have shape \(4, k, 3\), got"):
             MODEL.value_delta_and_hvp(X, np.ones(shape))
         with pytest.raises(ValueError, match="directions must have shape"):
-            directions.hvp(BASKET.value, X, np.ones(shape))
+            hessian_products.hvp(BASKET.value, X, np.ones(shape))
 
     @pytest.mark.parametrize("shape", [(4, 2), (4, 2, 1), (1, 1, 2), (2,)])
     def test_cotangents(self, shape):
@@ -308,7 +310,7 @@ class TestShapesThatFitByAccident:
 def test_the_gamma_of_inputs_in_several_units_needs_a_direction():
     x = np.asarray(X, float)
     own = nnx.clone(MODEL).normalise(x, Y, by_input=True)
-    with pytest.raises(ValueError, match="units of their own, so a gamma needs a direction"):
+    with pytest.raises(ValueError, match="units of their own need a direction for gamma"):
         own.gamma(x)
     np.testing.assert_allclose(own.gamma(x, [0, 1, 0]), own.hessian(x)[:, 1, 1], rtol=1e-10, atol=1e-13)
     one = random_surrogate(1, (2,)).normalise(x[:, :1], Y, by_input=True)

@@ -16,11 +16,11 @@ from jupyter_client.manager import start_new_kernel
 from nbclient.exceptions import DeadKernelError
 
 import sobolev_utils
-from sobolev_utils.execution import read_parameters
+from sobolev_utils.paper.execution import read_parameters
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-MODULES = [f"sobolev_utils.{module.name}" for module in pkgutil.iter_modules(sobolev_utils.__path__)]
+MODULES = [module.name for module in pkgutil.walk_packages(sobolev_utils.__path__, "sobolev_utils.")]
 LATEX = re.compile(r"\\[a-zA-Z(\[]|\$[^$A-Z]|:math:")
 ANSI = re.compile(r"\x1b\[[\d;]*m")
 
@@ -58,11 +58,11 @@ def test_the_inspector_shows_signature_and_docstring():
     manager, client = start_new_kernel(kernel_name="python3")
     try:
         for module, name in [
-            ("training", "fit"),
-            ("intervals", "enclose"),
-            ("significance", "analyse"),
-            ("network", "Surrogate"),
-            ("basket", "GaussianBasket"),
+            ("learning", "fit"),
+            ("enclosures", "enclose"),
+            ("pruning", "analyse"),
+            ("learning", "Surrogate"),
+            ("models", "GaussianBasket"),
         ]:
             client.execute(f"from sobolev_utils.{module} import {name}", reply=True, timeout=60)
             line = f"{name}("
@@ -83,7 +83,7 @@ def templates():
     installed = {"pip": "_internal/index/package_finder.py", "nbval": "plugin.py", "nbclient": "client.py"}
     places = [Path(find_spec(name).origin).parent / file for name, file in installed.items()]
     places.append(ROOT / "tests" / "lab" / "conftest.py")
-    for file in [*(ROOT / "sobolev_utils").glob("*.py"), *places]:
+    for file in [*(ROOT / "sobolev_utils").rglob("*.py"), *places]:
         tree = ast.parse(file.read_text())
         notes = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
         for node in ast.walk(tree):

@@ -22,7 +22,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from sobolev_utils import fingerprints
+from sobolev_utils.paper import fingerprints
 
 ROOT = Path(__file__).parents[1]
 ENTRIES = re.findall(r"^[^\s#](?:[^\\\n]|\\\n)*", (ROOT / "requirements.lock").read_text(), re.MULTILINE)

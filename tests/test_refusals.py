@@ -11,7 +11,7 @@ from jax import lax
 from verify import METHODS
 from verify.primitives import leaves
 
-from sobolev_utils.intervals import Interval, box
+from sobolev_utils.enclosures.intervals import Interval, box
 
 both_methods = pytest.mark.parametrize("enclose", METHODS.values(), ids=METHODS)
 X = box([-1.0, 0.5, 0.2], [1.0, 2.0, 0.3])

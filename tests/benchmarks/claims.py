@@ -17,8 +17,8 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from sobolev_utils.artifacts import results_folder
-from sobolev_utils.outputs import save_table
+from sobolev_utils.paper.artifacts import results_folder
+from sobolev_utils.paper.outputs import save_table
 
 ROOT = Path(__file__).resolve().parents[2]
 INTERVAL = 0.5  # seconds between two looks at the memory
@@ -33,12 +33,12 @@ CLAIMS = {
     "beyond": (
         "40 parameters: 1 - R^2 of values below 1e-10 from exact derivatives, below 1e-4 from 8,192 paths; ten seeds",
         "tables/beyond.csv; figures/beyond.png",
-        "python -m sobolev_utils.study beyond",
+        "python -m sobolev_utils.studies.run beyond",
     ),
     "pruning": (
         "ways to prune compared under ten seeds",
         "tables/pruning.csv; figures/pruning_methods.png",
-        "python -m sobolev_utils.study pruning",
+        "python -m sobolev_utils.studies.run pruning",
     ),
     "sweep": (
         "under other parameters the notebooks end well or are refused with a reason",

@@ -19,12 +19,13 @@ import pandas as pd
 from flax import nnx
 from run import seconds, splitting
 
-from sobolev_utils.artifacts import results_folder
-from sobolev_utils.figures import use_style
-from sobolev_utils.intervals import box
-from sobolev_utils.network import Surrogate
-from sobolev_utils.outputs import save_figure, save_table
-from sobolev_utils.significance import METHODS, inside, values_and_adjoints
+from sobolev_utils.enclosures.intervals import box
+from sobolev_utils.learning.surrogate import Surrogate
+from sobolev_utils.paper.artifacts import results_folder
+from sobolev_utils.paper.figures import use_style
+from sobolev_utils.paper.outputs import save_figure, save_table
+from sobolev_utils.pruning.attained import inside
+from sobolev_utils.pruning.significance import METHODS, values_and_adjoints
 
 VARIED = {
     "depth": (2, 4, 6, 9, 12),

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sobolev_utils.artifacts import results_folder
-from sobolev_utils.outputs import save_table
-from sobolev_utils.problem import BUDGETS
-from sobolev_utils.stages import STAGES, load_stage
+from sobolev_utils.paper.artifacts import results_folder
+from sobolev_utils.paper.case_study import BUDGETS
+from sobolev_utils.paper.outputs import save_table
+from sobolev_utils.paper.stages import STAGES, load_stage
 
 CORES = sorted(os.sched_getaffinity(0))
 ALONE = ["unshare", "--map-root-user", "--net"]
@@ -35,7 +35,7 @@ FIRST, *OTHERS = RUNS
 
 def reproduce(stems, results, around=(), cores=CORES):
     """The seconds that it takes."""
-    command = [*around, sys.executable, "-m", "sobolev_utils.reproduce", *stems, "--results", results]
+    command = [*around, sys.executable, "-m", "sobolev_utils.paper.reproduce", *stems, "--results", results]
     start = time.perf_counter()
     subprocess.run(command, check=True, preexec_fn=lambda: os.sched_setaffinity(0, cores))
     return time.perf_counter() - start

@@ -26,21 +26,23 @@ import pandas as pd
 from flax import nnx
 from scipy import optimize
 
-from sobolev_utils import beyond, subdivision
-from sobolev_utils.artifacts import results_folder
-from sobolev_utils.basket import GaussianBasket
-from sobolev_utils.intervals import box
-from sobolev_utils.least_squares import levenberg_marquardt, residual_function
-from sobolev_utils.losses import plain, sobolev
-from sobolev_utils.metrics import rmse
-from sobolev_utils.network import Surrogate
-from sobolev_utils.outputs import save_table
-from sobolev_utils.payoffs import call
-from sobolev_utils.problem import load_problem
-from sobolev_utils.significance import METHODS, inside, values_and_adjoints
-from sobolev_utils.simulation import LeastSquaresMonteCarlo
-from sobolev_utils.stages import load_stage
-from sobolev_utils.training import fit, shuffled
+from sobolev_utils.enclosures.intervals import box
+from sobolev_utils.learning.levenberg_marquardt import levenberg_marquardt, residual_function
+from sobolev_utils.learning.losses import plain, sobolev
+from sobolev_utils.learning.metrics import rmse
+from sobolev_utils.learning.surrogate import Surrogate
+from sobolev_utils.learning.training import fit, shuffled
+from sobolev_utils.models.basket import GaussianBasket
+from sobolev_utils.models.least_squares_monte_carlo import LeastSquaresMonteCarlo
+from sobolev_utils.models.payoffs import call
+from sobolev_utils.paper.artifacts import results_folder
+from sobolev_utils.paper.case_study import load_problem
+from sobolev_utils.paper.outputs import save_table
+from sobolev_utils.paper.stages import load_stage
+from sobolev_utils.pruning.attained import inside
+from sobolev_utils.pruning.nodes import subdivision
+from sobolev_utils.pruning.significance import METHODS, values_and_adjoints
+from sobolev_utils.studies import past_the_table
 
 KEY = jax.random.key(42)
 EPOCHS, BATCH, PATHS = 200, 512, 8192
@@ -151,15 +153,15 @@ def sobolev_step():
 def lm_40():
     """The experiment of `make study`, from the problem that `make reproduce` leaves to its errors."""
     with jax.enable_x64(True), redirect_stdout(open(os.devnull, "w")):
-        lab = beyond.Laboratory(load_problem(results_folder()), 42)
-        ours = seconds(lambda: beyond.EXPERIMENTS["lm_40"](lab)(lab.problem.test.x))
+        lab = past_the_table.Laboratory(load_problem(results_folder()), 42)
+        ours = seconds(lambda: past_the_table.EXPERIMENTS["lm_40"](lab)(lab.problem.test.x))
     return ours, "", None, "one seed: oversized network, pruning, fine-tuning, compile included"
 
 
 def lm_iterations():
     """200 iterations at 40 parameters and 8,192 residuals, by optimistix and by MINPACK on the same Jacobian."""
     with jax.enable_x64(True), redirect_stdout(open(os.devnull, "w")):
-        lab = beyond.Laboratory(load_problem(results_folder()), 42)
+        lab = past_the_table.Laboratory(load_problem(results_folder()), 42)
         targets = lab.reference_targets(lab.spots(1024))
         model = Surrogate(7, [3, 3], rngs=nnx.Rngs(42)).normalise(targets.x, targets.y)
         ours = seconds(lambda: levenberg_marquardt(model, targets, sobolev(), iterations=200)[1])
@@ -281,7 +283,7 @@ def exported_small_and_monte_carlo():
 def reproduce():
     with tempfile.TemporaryDirectory() as scratch:
         start = time.perf_counter()
-        command = [sys.executable, "-m", "sobolev_utils.reproduce", "--results", scratch]
+        command = [sys.executable, "-m", "sobolev_utils.paper.reproduce", "--results", scratch]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         return time.perf_counter() - start, "", None, "all notebooks, environment in place"
 

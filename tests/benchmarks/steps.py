@@ -14,15 +14,15 @@ import pandas as pd
 from flax import nnx
 from run import step_seconds
 
-from sobolev_utils.artifacts import results_folder
-from sobolev_utils.basket import GaussianBasket
-from sobolev_utils.directions import all_directions, random_directions, with_hvp
-from sobolev_utils.losses import SumOfSquares, plain, sampled_sobolev, second_order, sobolev
-from sobolev_utils.metrics import rmse
-from sobolev_utils.network import Surrogate
-from sobolev_utils.outputs import save_study
-from sobolev_utils.simulation import Samples, StripSamples
-from sobolev_utils.training import fit
+from sobolev_utils.learning.hessian_products import all_directions, random_directions, with_hvp
+from sobolev_utils.learning.losses import SumOfSquares, plain, sampled_sobolev, second_order, sobolev
+from sobolev_utils.learning.metrics import rmse
+from sobolev_utils.learning.surrogate import Surrogate
+from sobolev_utils.learning.training import fit
+from sobolev_utils.models.basket import GaussianBasket
+from sobolev_utils.models.samples import Samples, StripSamples
+from sobolev_utils.paper.artifacts import results_folder
+from sobolev_utils.paper.outputs import save_study
 
 INPUTS, OUTPUTS, BATCH = (7, 20, 50, 100), (1, 4, 16, 64), 512
 KEY = jax.random.key(42)

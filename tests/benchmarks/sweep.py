@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from sobolev_utils.artifacts import results_folder
-from sobolev_utils.execution import read_parameters
-from sobolev_utils.outputs import save_table
-from sobolev_utils.reproduce import NOTEBOOKS, NUMBERED
+from sobolev_utils.paper.artifacts import results_folder
+from sobolev_utils.paper.execution import read_parameters
+from sobolev_utils.paper.outputs import save_table
+from sobolev_utils.paper.reproduce import NOTEBOOKS, NUMBERED
 
 COLUMNS = ["combination", "parameters", "outcome", "notebook", "reason"]
 WELL, REFUSED, STOPPED = "ended well", "refused", "stopped"
@@ -109,7 +109,7 @@ def outcome(stems: Sequence[str], parameters: Mapping[str, object]) -> tuple[str
     """How a run of the notebooks ends; of one that does not end well, the notebook and the reason, too."""
     with tempfile.TemporaryDirectory() as scratch:
         results = Path(scratch) / "results"
-        command = [sys.executable, "-m", "sobolev_utils.reproduce", *stems, "--results", results]
+        command = [sys.executable, "-m", "sobolev_utils.paper.reproduce", *stems, "--results", results]
         command += [text for name, value in parameters.items() for text in ("-p", name, str(value))]
         run = subprocess.run(command, capture_output=True, text=True, check=False)
         worked = results.exists()

@@ -16,9 +16,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from sobolev_utils.execution import read_parameters
-from sobolev_utils.reproduce import NOTEBOOKS, NUMBERED
-from sobolev_utils.schedule import waits
+from sobolev_utils.paper.execution import read_parameters
+from sobolev_utils.paper.reproduce import NOTEBOOKS, NUMBERED
+from sobolev_utils.paper.schedule import waits
 
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = sorted(NOTEBOOKS.glob(NUMBERED))

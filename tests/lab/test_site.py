@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sobolev_utils.reproduce import NOTEBOOKS, NUMBERED
+from sobolev_utils.paper.reproduce import NOTEBOOKS, NUMBERED
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["index", *sorted(path.stem for path in NOTEBOOKS.glob(NUMBERED))]

@@ -13,13 +13,13 @@ import onnxruntime
 import pandas as pd
 import pytest
 
-from sobolev_utils.basket import GaussianBasket
-from sobolev_utils.fingerprints import sha256
-from sobolev_utils.metrics import r2
-from sobolev_utils.model_card import DTYPES, EXAMPLE, TAKEN
-from sobolev_utils.problem import BUDGETS
-from sobolev_utils.provenance import UNRECORDED
-from sobolev_utils.stages import PUBLISHED, QUANTITIES
+from sobolev_utils.learning.metrics import r2
+from sobolev_utils.models.basket import GaussianBasket
+from sobolev_utils.paper.case_study import BUDGETS
+from sobolev_utils.paper.fingerprints import sha256
+from sobolev_utils.paper.model_card import DTYPES, EXAMPLE, TAKEN
+from sobolev_utils.paper.provenance import UNRECORDED
+from sobolev_utils.paper.stages import PUBLISHED, QUANTITIES
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = ROOT / "results" / "tables"
@@ -343,7 +343,7 @@ def test_a_notebook_runs_alone_with_other_parameters(tmp_path):
 
 
 def test_a_notebook_run_too_early_names_the_one_to_run_first(tmp_path):
-    command = [sys.executable, "-m", "sobolev_utils.reproduce", "03_iasa_pruning", "--results", tmp_path]
+    command = [sys.executable, "-m", "sobolev_utils.paper.reproduce", "03_iasa_pruning", "--results", tmp_path]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert "run notebooks/01_data_generation.ipynb first" in run.stderr

@@ -4,7 +4,7 @@
 and adjoints of every node of whole networks. The enclosing function is an argument of both.
 """
 
-from sobolev_utils import intervals, zonotopes
+from sobolev_utils.enclosures import intervals, zonotopes
 
 __all__ = ["METHODS"]
 

@@ -22,11 +22,11 @@ from flint import arb, ctx
 from jax import lax
 from tqdm import tqdm
 
-from sobolev_utils.artifacts import results_folder
-from sobolev_utils.files import write_bytes
-from sobolev_utils.outputs import save_table
-from sobolev_utils.rounding import ELEMENTARY
-from sobolev_utils.self_check import HARD, distance
+from sobolev_utils.enclosures.rounding import ELEMENTARY
+from sobolev_utils.enclosures.self_check import HARD, distance
+from sobolev_utils.paper.artifacts import results_folder
+from sobolev_utils.paper.files import write_bytes
+from sobolev_utils.paper.outputs import save_table
 
 # Each of 2^8 parts is 2^24 arguments, in pieces that stay in the cache.
 PARTS, PIECES, PIECE = 2**8, 2**8, 2**16

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from oracles import points_of, random_surrogate
 
-from sobolev_utils.intervals import Interval, box
-from sobolev_utils.network import ACTIVATIONS
-from sobolev_utils.significance import values_and_adjoints
+from sobolev_utils.enclosures.intervals import Interval, box
+from sobolev_utils.learning.surrogate import ACTIVATIONS
+from sobolev_utils.pruning.significance import values_and_adjoints
 from verify.primitives import Tally, leaves
 
 __all__ = ["WIDTHS", "Network", "networks", "verify"]

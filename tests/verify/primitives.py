@@ -7,7 +7,7 @@ import numpy as np
 from flint import ctx
 from oracles import exact, numbers, random_box
 
-from sobolev_utils.intervals import Interval
+from sobolev_utils.enclosures.intervals import Interval
 
 __all__ = ["Tally", "leaves", "verify"]
 

@@ -1,0 +1,176 @@
+"""Where an elementwise function of one variable turns: brackets of its critical points and kinks.
+
+They are found once for each function: bisection leaves brackets of a few floats, outside of which the natural
+extension of the derivative has a sign, as far out as it gets one.
+"""
+
+import dataclasses
+import functools
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sobolev_utils.enclosures.interval import Interval, bounds
+from sobolev_utils.enclosures.interval_rules import NATURAL_RULES
+from sobolev_utils.enclosures.jaxpr import walk
+from sobolev_utils.enclosures.rounding import normal_down, normal_up
+
+__all__ = ["Brackets", "brackets_of", "derivative", "natural"]
+
+
+CELLS = 2**12  # that a search for brackets looks at in one go
+
+
+ROUNDS = 8
+
+
+BRACKETS = 6  # at most; neighbours are joined beyond it
+
+
+def natural(program, x):
+    """The natural interval extension of a program over x, operation by operation."""
+    closed = jax.make_jaxpr(program)(jax.ShapeDtypeStruct(x.shape, x.dtype))
+    # a program that is constant, as `isnan(x)` is, comes as an array
+    y = walk(closed.jaxpr, closed.consts, [x], NATURAL_RULES)[0]
+    return Interval(*bounds(y), getattr(y, "undefined", None))
+
+
+def derivative(program, x):
+    """The natural extension of f' over x, and where f is differentiable on all of x: no comparison is open."""
+
+    def slope(x):
+        return jax.jvp(lambda x: program(x, as_selects=True), (x,), (jnp.ones_like(x),))
+
+    undecided = []
+
+    def decided(name):
+        def rule(eqn, *values):
+            undecided.extend(v.lower ^ v.upper for v in values if isinstance(v, Interval) and v.dtype == bool)
+            return NATURAL_RULES[name](eqn, *values)
+
+        return rule
+
+    rules = NATURAL_RULES | {name: decided(name) for name in ("select_n", "convert_element_type")}
+    closed = jax.make_jaxpr(slope)(jax.ShapeDtypeStruct(x.shape, x.dtype))
+    _, derivative = walk(closed.jaxpr, closed.consts, [x], rules)
+    return Interval(*bounds(derivative)), ~functools.reduce(jnp.logical_or, undecided, jnp.zeros(x.shape, bool))
+
+
+_found = {}  # brackets, by program and type
+
+
+class Brackets(NamedTuple):
+    """Intervals of the line that hold every critical point and kink of f; between them f is monotone.
+
+    edges (n, 2) and the ranges of f over them, least and greatest, (2, n); those of them with kinks, (m, 2); and
+    tails, (2,), left and right of which nothing is known.
+    """
+
+    edges: np.ndarray
+    ranges: np.ndarray
+    kinks: np.ndarray
+    tails: np.ndarray
+
+
+def brackets_of(program, dtype):
+    """The brackets of f, searched for once."""
+    dtype = np.dtype(dtype)
+    closed = jax.make_jaxpr(program)(jax.ShapeDtypeStruct((), dtype))
+    key = (str(closed.jaxpr), *(np.asarray(constant).tobytes() for constant in closed.consts), dtype)
+    if key not in _found:
+        with jax.ensure_compile_time_eval():
+            _found[key] = _search(program, dtype)
+    return _found[key]
+
+
+def _search(program, dtype):
+    def examine_cell(lower, upper):
+        cell = Interval(lower, upper)
+        slope, smooth = derivative(program, cell)
+        rising, falling = smooth & (slope.lower >= 0), smooth & (slope.upper <= 0)
+        sign = jnp.where(rising, 1, 0) - jnp.where(falling, 1, 0)
+        return rising | falling, sign, smooth, jnp.stack(bounds(natural(program, cell)))
+
+    def examine(edges):
+        # Cell by cell: what may be no number in one is so in that one alone. And operation by operation, which all
+        # programs share: compiled as a whole, a long one would take minutes.
+        return jax.vmap(examine_cell, out_axes=(0, 0, 0, 1))(normal_down(edges[:-1]), normal_up(edges[1:]))
+
+    largest = np.finfo(dtype).max
+    far = _floats(dtype.type(32), largest, CELLS // 8)[1:]
+    edges = np.concatenate([-far[::-1], np.linspace(-32, 32, CELLS - 2 * len(far) + 1).astype(dtype), far])
+    brackets = _open_runs(edges, *map(np.asarray, examine(edges)[:2]))
+    for _ in range(ROUNDS):
+        if not brackets:
+            break
+        cells = CELLS // len(brackets) // 2 * 2
+        cuts = [_cuts(*bracket.ends, cells // 2) for bracket in brackets]
+        edges = np.concatenate([*cuts, np.repeat(cuts[-1][-1:], CELLS + 1)])[: CELLS + 1]
+        monotone, sign = map(np.asarray, examine(edges)[:2])
+        for n, (bracket, cut) in enumerate(zip(brackets, cuts, strict=True)):
+            part = slice(n * (cells + 1), n * (cells + 1) + cells)
+            bracket.trim(cut, monotone[part], sign[part])
+    brackets = [(float(normal_down(low)), float(normal_up(high))) for low, high in (b.ends for b in brackets)]
+    left, right = -np.inf, np.inf
+    # over a wide bracket far out the natural range would be too wide: it begins a tail
+    if brackets and brackets[0][0] / 2 < brackets[0][1] < 0:
+        left = brackets.pop(0)[1]
+    if brackets and brackets[-1][1] / 2 > brackets[-1][0] > 0:
+        right = brackets.pop()[0]
+    edges = np.asarray(brackets, dtype).reshape(-1, 2)
+    # an odd place of the edges, one after the other, is a gap
+    cells = examine(np.concatenate([edges.ravel(), np.repeat(largest, CELLS + 1 - edges.size)]))
+    smooth, ranges = (np.asarray(found)[..., : edges.size : 2] for found in cells[2:])
+    return Brackets(edges, ranges, edges[~smooth], np.array([left, right], dtype))
+
+
+@dataclasses.dataclass
+class _Bracket:
+    """The ends of a bracket, and the sign of f' on its left and on its right; 0 where there is none."""
+
+    ends: list
+    signs: tuple
+
+    def trim(self, edges, monotone, sign):
+        """Give up the cells at both ends where f goes on as it does beyond them."""
+        left, right = self.signs
+        goes_on = [monotone & (sign * side >= 0) & ((side != 0) | (sign == 0)) for side in (left, right)]
+        stays = [np.flatnonzero(~cells) for cells in goes_on]
+        if len(stays[0]) and len(stays[1]) and stays[0][0] <= stays[1][-1]:
+            self.ends = [edges[stays[0][0]], edges[stays[1][-1] + 1]]
+
+
+def _open_runs(edges, monotone, sign):
+    """Brackets, at most BRACKETS, without which f is monotone from one to the next."""
+    # where f is constant it goes on as before
+    places = np.maximum.accumulate(np.where(sign != 0, np.arange(len(sign)), 0))
+    sign = np.where(monotone, sign[places], 0)
+    turns = monotone[1:] & monotone[:-1] & (sign[1:] * sign[:-1] < 0)
+    is_open = ~monotone | np.append(turns, False) | np.append(False, turns)
+    bounds_ = np.flatnonzero(np.diff(np.concatenate([[False], is_open, [False]]).astype(int)))
+    runs = [list(run) for run in bounds_.reshape(-1, 2)]
+    while len(runs) > BRACKETS:
+        i = int(np.argmin([edges[right[0]] - edges[left[1]] for left, right in itertools.pairwise(runs)]))
+        runs[i : i + 2] = [[runs[i][0], runs[i + 1][1]]]
+    sign = np.concatenate([[0], sign, [0]])
+    return [_Bracket([edges[i], edges[j]], (sign[i], sign[j + 1])) for i, j in runs]
+
+
+def _cuts(lower, upper, n):
+    """2 n + 1 numbers from lower to upper, half of them evenly spaced, half with as many floats between."""
+    t = np.arange(1, n, dtype=lower.dtype) / n
+    even = np.clip((1 - t) * lower + t * upper, lower, upper)
+    return np.sort(np.concatenate([even, _floats(lower, upper, n), [upper]]))
+
+
+def _floats(lower, upper, n):
+    """n + 1 numbers from lower to upper, with as many floats between any two neighbours."""
+    integer = np.dtype(f"i{lower.dtype.itemsize}")
+    least = int(np.iinfo(integer).min)
+    # the bits of negative numbers count downwards
+    first, last = (int(b) if b >= 0 else least - int(b) for b in np.array([lower, upper]).view(integer))
+    places = [first + (last - first) * i // n for i in range(n + 1)]
+    return np.array([p if p >= 0 else least - p for p in places], integer).view(lower.dtype)

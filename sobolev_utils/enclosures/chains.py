@@ -1,0 +1,164 @@
+"""Chains of elementwise operations, gathered while a jaxpr is walked.
+
+Operation by operation, a domain such as the intervals forgets that both factors of x * logistic(x) are functions
+of one x. A `Chain` remembers: it stands for scale * f(root), with f the whole program from one value to another,
+so that the domain can bound f at once. Reverse sweeps come as scale * f(root) with the adjoint as scale:
+g s(x) + (g x) s'(x) is g (s + x s')(x).
+"""
+
+import functools
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sobolev_utils.enclosures.elementwise import ELEMENTWISE, ONE, VARIABLE, Program, as_usual, factored, is_array
+
+__all__ = ["Chain", "extend", "settle"]
+
+
+# operations of a chain at most: an activation and its derivatives have no more, and for a few times as many XLA,
+# which copies into each of its loops all that leads to it, takes minutes
+LARGEST = 32
+
+
+@dataclass(eq=False)
+class Chain:
+    """The value scale * program(root), elementwise; a scale of None is 1. It is worked out when it is needed."""
+
+    root: object
+    program: Program = VARIABLE
+    scale: object = None
+    settled: object = field(default=None, repr=False)
+
+    @functools.cached_property
+    def size(self):
+        """How many operations it gathers."""
+        return self.program.size + (self.scale.size if isinstance(self.scale, Chain) else 0)
+
+    @property
+    def is_plain(self):
+        return self.scale is None and self.program is VARIABLE
+
+
+def settle(value, rules):
+    """A value of the domain in place of a chain: by the rules "univariate" and "mul"."""
+    if not isinstance(value, Chain):
+        return value
+    if value.settled is None:
+        plain = value.program is VARIABLE
+        result = value.root if plain else rules["univariate"](value.program, value.root)
+        value.settled = result if value.scale is None else rules["mul"](None, settle(value.scale, rules), result)
+    return value.settled
+
+
+def extend(name, eqn, values, rules):
+    """The output of an equation as a chain, or None where it is none.
+
+    One that would be larger than LARGEST starts anew from its operands.
+    """
+    chain = _extended(name, eqn, values)
+    if chain is not None and chain.size > LARGEST:
+        chain = _extended(name, eqn, [settle(value, rules) for value in values])
+    return chain
+
+
+def _extended(name, eqn, values):
+    if name not in ELEMENTWISE or eqn.outvars[0].aval.dtype.kind not in "fb":
+        return None
+    parts = [_number(v) if is_array(v) else v if isinstance(v, Chain) else _plain(v) for v in values]
+    chains = [part for part in parts if isinstance(part, Chain)]
+    out = eqn.outvars[0].aval
+    if not chains or any(part is None for part in parts) or any(chain.root.shape != out.shape for chain in chains):
+        return None
+    if name == "convert_element_type" and out.dtype != chains[0].root.dtype:
+        return None
+    if name == "pow" and isinstance(parts[1], Chain) and (isinstance(parts[0], Chain) or not parts[0] > 0):
+        return None  # 0^y jumps where y is 0, and JAX takes its derivative in y to be 0
+
+    def program(*parts):
+        parts = tuple(part.program if isinstance(part, Chain) else part for part in parts)
+        return factored(name, parts) or Program(name, lambda *args: as_usual(eqn, *args), parts)
+
+    if all(chain.scale is None and chain.root is chains[0].root for chain in chains):
+        return Chain(chains[0].root, program(*parts))
+    if name == "mul" and len(chains) == 2:
+        return _product(*chains, program)
+    return _linear(name, parts, program)
+
+
+def _product(a, b, program):
+    """The product of two chains of different variables, or None."""
+    for x, y in ((a, b), (b, a)):
+        if x.scale is not None and y.scale is None:
+            for view in _views(x):
+                if view.root is y.root:
+                    return Chain(view.root, program(view, y), view.scale)
+    if a.scale is not None and b.scale is not None:
+        return None
+    a, b = (a, b) if b.scale is None and not (a.scale is None and b.is_plain) else (b, a)
+    return Chain(b.root, b.program, a.root if a.is_plain else a)
+
+
+def _linear(name, parts, program):
+    """An operation that is linear in the common scale of its operands, or None.
+
+    A divisor, and what a select asks, is no such operand: it has to be a function of the root alone.
+    """
+    first = {"div": 1, "select_n": 0}.get(name)
+    scaled = [part for i, part in enumerate(parts) if isinstance(part, Chain) and i != first]
+    lead = next((part for part in scaled if part.scale is not None), None)
+    if lead is None and name == "select_n" and isinstance(parts[0], Chain) and parts[0].scale is None:
+        # nothing but a mask on the scale: select(root > 0, g, 0)
+        plain = [part for part in scaled if part.is_plain]
+        lead = Chain(parts[0].root, ONE, plain[0].root) if plain else None
+    if lead is None or name not in (*LINEAR, "mul", "div", "add", "sub", "add_any", "select_n"):
+        return None
+    for view in _views(lead):
+        aligned = [
+            (part if _is_of(part, view.root) else None) if i == first else _aligned(name, part, view)
+            for i, part in enumerate(parts)
+        ]
+        if all(part is not None for part in aligned):
+            return Chain(view.root, program(*aligned), view.scale)
+    return None
+
+
+def _aligned(name, part, view):
+    """An operand as a multiple of the scale of `view`, or the number that a linear operation leaves alone."""
+    if not isinstance(part, Chain):
+        return part if name == "mul" or (name != "div" and part == 0) else None
+    if part.is_plain and part.root is view.scale:
+        return ONE_OF
+    return next((v for v in _views(part) if v.root is view.root and v.scale is view.scale), None)
+
+
+def _is_of(part, root):
+    return not isinstance(part, Chain) or (part.scale is None and part.root is root)
+
+
+def _views(chain):
+    """A scaled chain, and the same with root and scale exchanged where it is a multiple of root * scale."""
+    views = [chain] if chain.scale is not None else []
+    if views and chain.program.is_multiple and not isinstance(chain.scale, Chain):
+        views.append(Chain(chain.scale, chain.program, chain.root))
+    return views
+
+
+def _plain(value):
+    return Chain(value) if jnp.issubdtype(value.dtype, jnp.floating) else None
+
+
+def _number(array):
+    """The number that a constant array holds everywhere, or None; nan is none."""
+    if isinstance(array, jax.core.Tracer) or array.size == 0:
+        return None
+    array = np.asarray(array)
+    return array.flat[0] if (array == array.flat[0]).all() else None
+
+
+ONE_OF = Chain(None, ONE)
+
+
+LINEAR = ("neg", "copy", "convert_element_type", "div")

@@ -1,0 +1,137 @@
+"""Programs of one variable, applied elementwise: an activation, its derivative, or whatever they are composed of."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+__all__ = ["ELEMENTWISE", "ONE", "VARIABLE", "Program", "as_usual", "factored", "is_array"]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A function of one variable, applied elementwise to an array: an operation on programs and numbers.
+
+    With `as_selects`, max, min and clamp are computed as the equal `select_n`, whose derivative holds wherever the
+    comparison is decided.
+    """
+
+    name: str
+    operation: Callable
+    parts: tuple
+
+    def __call__(self, x, as_selects=False):
+        values = {VARIABLE: x}
+
+        def value(part):
+            if not isinstance(part, Program):
+                return lax.full_like(x, part, dtype=part.dtype)
+            if part not in values:
+                operation = AS_SELECTS.get(part.name, part.operation) if as_selects else part.operation
+                values[part] = operation(*map(value, part.parts))
+            return values[part]
+
+        return value(self)
+
+    @functools.cached_property
+    def operations(self):
+        """All operations that it is made of."""
+        found, stack = {VARIABLE}, [self]
+        while stack:
+            program = stack.pop()
+            if program not in found:
+                found.add(program)
+                stack.extend(part for part in program.parts if isinstance(part, Program))
+        return found - {VARIABLE}
+
+    @property
+    def size(self):
+        """How many operations it is."""
+        return len(self.operations)
+
+    @property
+    def names(self):
+        return {program.name for program in self.operations}
+
+    @property
+    def is_single(self):
+        """Whether it is one operation, on the variable and numbers."""
+        return all(part is VARIABLE for part in self.parts if isinstance(part, Program))
+
+    @property
+    def is_affine(self):
+        """Whether it is a multiple of its variable plus a number, for all that its form tells."""
+        return self is VARIABLE or (
+            self.name in (*MULTIPLES, "add", "sub", "add_any") and self._has_one(Program.is_affine)
+        )
+
+    @property
+    def is_multiple(self):
+        """Whether it is a multiple of its variable, for all that its form tells."""
+        return self is VARIABLE or (self.name in MULTIPLES and self._has_one(Program.is_multiple))
+
+    @property
+    def is_bounded(self):
+        """Whether it is a difference of bounded functions and numbers, for all that its form tells."""
+        programs = [part for part in self.parts if isinstance(part, Program)]
+        return self.name in BOUNDED or (self.name in ("add", "sub", "neg") and all(p.is_bounded for p in programs))
+
+    def _has_one(self, form):
+        programs = [part for part in self.parts if isinstance(part, Program)]
+        divides = self.name == "div" and programs[0] is not self.parts[0]
+        return len(programs) == 1 and not divides and form.fget(programs[0])
+
+
+BOUNDED = ("tanh", "logistic", "erf", "erfc")
+MULTIPLES = ("neg", "copy", "mul", "div")
+VARIABLE = Program("variable", None, ())
+
+
+def factored(name, parts):
+    """p (1 + q) for p + p q, so that 1 - t^2, which JAX may write as (1 - t) + (1 - t) t, keeps its digits.
+
+    Only where p is bounded: where it is infinite, p + p q may be no number.
+    """
+    for p, product in (parts, parts[::-1]) if name in ("add", "add_any") and all(map(_is_program, parts)) else ():
+        if product.name == "mul" and p in product.parts and p.is_bounded:
+            q = product.parts[1 - product.parts.index(p)]
+            return Program("mul", jnp.multiply, (p, Program("add", jnp.add, (ONE, q))))
+    return None
+
+
+def _is_program(part):
+    return isinstance(part, Program)
+
+
+def as_usual(eqn, *values):
+    """The output of an equation of a jaxpr, computed as JAX would; at once, where nothing is traced."""
+    if any(isinstance(value, jax.core.Tracer) for value in values):
+        return eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+    with jax.ensure_compile_time_eval():
+        return eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+
+
+def is_array(x):
+    """Whether a value is an array, which stands for itself, and no element of the domain."""
+    return isinstance(x, jax.Array | np.ndarray | np.generic)
+
+
+def _select(condition, if_true, if_false):
+    return lax.select(condition, if_true, if_false)
+
+
+ONE = Program("one", jnp.ones_like, (VARIABLE,))
+ELEMENTWISE = frozenset(
+    "exp log log1p expm1 sqrt rsqrt tanh logistic erf erfc neg abs integer_pow square one_minus_square copy "
+    "is_finite not convert_element_type add sub mul div max min pow add_any gt ge lt le eq ne and or select_n "
+    "clamp".split()
+)
+AS_SELECTS = {
+    "max": lambda a, b: _select(a > b, a, b),
+    "min": lambda a, b: _select(a < b, a, b),
+    "clamp": lambda low, x, high: _select(x < low, low, _select(x > high, high, x)),
+}

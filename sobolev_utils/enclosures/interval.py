@@ -1,0 +1,101 @@
+"""The interval: all numbers between two bounds. And what is known of a value, interval or constant."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sobolev_utils.enclosures.elementwise import is_array
+from sobolev_utils.enclosures.rounding import normal_down, normal_up, round_up
+
+__all__ = ["Interval", "bounds", "has_nan", "is_floating", "is_known", "whole_where"]
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["lower", "upper"], meta_fields=[], drop_fields=["undefined"]
+)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Interval:
+    """All arrays between `lower` and `upper`, elementwise; a pytree, so that it passes through jit and vmap.
+
+    The bounds have one shape and dtype, float32 or float64; they may be infinite. They are not checked: `box` checks
+    a user's numbers, and rounds outward those that JAX cannot hold, which jit would round to nearest. An undecided
+    comparison is the boolean interval [False, True]. undefined: within an evaluation, whether one of the values may
+    be no number (see `undefined`); None where none may.
+    """
+
+    lower: jax.Array
+    upper: jax.Array
+    undefined: object = dataclasses.field(default=None, repr=False)
+
+    @property
+    def shape(self):
+        return self.lower.shape
+
+    @property
+    def dtype(self):
+        return self.lower.dtype
+
+    @property
+    def width(self):
+        """upper - lower, rounded up; zero only for a single number."""
+        return jnp.where(self.lower == self.upper, 0, round_up(self.upper - self.lower))
+
+    @property
+    def midpoint(self):
+        """(lower + upper) / 2, rounded to nearest; infinite bounds count as the largest finite number."""
+        largest = jnp.finfo(self.dtype).max
+        return 0.5 * jnp.clip(self.lower, -largest, largest) + 0.5 * jnp.clip(self.upper, -largest, largest)
+
+    @property
+    def magnitude(self):
+        """max |x| over the interval."""
+        return jnp.maximum(jnp.abs(self.lower), jnp.abs(self.upper))
+
+    def contains(self, x):
+        """Whether lower <= x <= upper, elementwise; for numbers that are known, NumPy's included, not rounded."""
+        if not any(isinstance(value, jax.core.Tracer) for value in (self.lower, self.upper, x)):
+            x = np.asarray(x)
+            x = x.astype(object) if x.dtype.kind in "iu" else x
+            return (np.asarray(self.lower) <= x) & (x <= np.asarray(self.upper))
+        return (self.lower <= x) & (x <= self.upper)
+
+    def intersection(self, other):
+        """What both hold: of two enclosures of the same, a third."""
+        return Interval(jnp.maximum(self.lower, other.lower), jnp.minimum(self.upper, other.upper))
+
+
+def is_floating(x):
+    """Whether an array or interval is of floating-point numbers."""
+    return jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def is_known(x):
+    """Whether a value is an array whose numbers are known while a program is traced."""
+    return is_array(x) and not isinstance(x, jax.core.Tracer)
+
+
+def has_nan(x):
+    """Whether an array holds what is not a number, as far as that is known: it may be traced."""
+    return is_floating(x) and is_known(x) and bool(np.isnan(np.asarray(x)).any())
+
+
+def bounds(x):
+    """The bounds of a value, each normal or zero: XLA would read a subnormal constant as zero.
+
+    Of a constant that is not a number they are infinite.
+    """
+    if not is_array(x):
+        return x.lower, x.upper
+    if not is_floating(x):
+        return x, x
+    x = np.asarray(x) if is_known(x) else x
+    lower, upper = normal_down(x), normal_up(x)
+    return (lower, upper) if is_known(x) and not has_nan(x) else whole_where(x != x, lower, upper)
+
+
+def whole_where(mask, lower, upper):
+    """The bounds, or those of the whole line where `mask` holds."""
+    return jnp.where(mask, -jnp.inf, lower), jnp.where(mask, jnp.inf, upper)

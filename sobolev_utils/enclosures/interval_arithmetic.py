@@ -1,0 +1,182 @@
+"""The operations of interval arithmetic, rounded outward (see `rounding`).
+
+A constant stays an array, known exactly, as long as it is only moved; an operation takes it as an interval. A
+variable that occurs twice counts as two (x - x is not zero), which is why natural interval extensions are wide; only
+the product of a variable with itself is known to be a square.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from sobolev_utils.enclosures.elementwise import is_array
+from sobolev_utils.enclosures.interval import Interval, bounds, is_floating, is_known, whole_where
+from sobolev_utils.enclosures.rounding import (
+    elementary_bounds,
+    in_order,
+    round_down,
+    round_up,
+)
+from sobolev_utils.enclosures.self_check import check_elementary
+
+__all__ = [
+    "absolute",
+    "add",
+    "converted",
+    "divide",
+    "elementary",
+    "multiply",
+    "negative",
+    "power",
+    "real_power",
+]
+
+
+def negative(x):
+    """-x."""
+    return Interval(-x.upper, -x.lower) if isinstance(x, Interval) else -x
+
+
+def absolute(x):
+    """|x|."""
+    lower, upper = bounds(x)
+    return Interval(jnp.maximum(jnp.maximum(lower, -upper), 0), jnp.maximum(-lower, upper))
+
+
+def add(a, b):
+    """a + b; exact where one of them is zero, and monotone: x + y >= y for all x >= 0."""
+    (al, au), (bl, bu) = bounds(a), bounds(b)
+    lower, upper = round_down(jnp.add(al, bl)), round_up(jnp.add(au, bu))
+    for (low, high), (other_low, other_high) in (((al, au), (bl, bu)), ((bl, bu), (al, au))):
+        lower = _changed(low >= 0, jnp.maximum, lower, other_low)
+        upper = _changed(high <= 0, jnp.minimum, upper, other_high)
+    return Interval(lower, upper)
+
+
+def _changed(mask, operation, x, y):
+    """operation(x, y) where `mask` holds, else x; nothing is asked where it is known and the same everywhere."""
+    if is_known(mask) and np.all(mask == np.any(mask)):
+        return operation(x, y) if np.any(mask) else x
+    return jnp.where(mask, operation(x, y), x)
+
+
+def multiply(a, b):
+    """a b, and a^2 where a is b."""
+    if a is b:
+        return power(a, 2)
+    a, b = (b, a) if is_known(a) else (a, b)
+    of_a, of_b = bounds(a), bounds(b)
+    if not is_array(a) and is_known(b) and np.isfinite(b).all() and np.array_equal(*of_b):
+        return _multiple(*of_a, of_b[0])
+    product = _product(*of_a, *of_b)
+    for x, (lower, upper) in ((a, of_b), (b, of_a)):
+        if is_array(x) and (not is_known(x) or np.isinf(x).any()):
+            # zero times a constant that is infinite is no number
+            undefined = jnp.isinf(x) & (lower <= 0) & (upper >= 0)
+            product = Interval(*whole_where(undefined, product.lower, product.upper))
+    return product
+
+
+def _multiple(lower, upper, factor):
+    """[lower, upper] times known numbers."""
+    ends = jnp.multiply(lower, factor), jnp.multiply(upper, factor)
+    if np.all(factor >= 0):
+        low, high = ends
+    elif np.all(factor <= 0):
+        high, low = ends
+    else:
+        low, high = jnp.minimum(*ends), jnp.maximum(*ends)
+    # where it is zero times infinity, too
+    zero = ((lower == 0) & (upper == 0)) | (factor == 0)
+    return Interval(jnp.where(zero, 0, round_down(low, 2)), jnp.where(zero, 0, round_up(high, 2)))
+
+
+@jax.jit
+def _product(al, au, bl, bu):
+    zero = ((al == 0) & (au == 0)) | ((bl == 0) & (bu == 0))
+    product = _hull([x * y for x in (al, au) for y in (bl, bu)])
+    return Interval(jnp.where(zero, 0, product.lower), jnp.where(zero, 0, product.upper))
+
+
+def divide(a, b):
+    """a / b; the whole line where b holds zero."""
+    of_a = bounds(a)
+    is_number = is_known(a) and np.array_equal(*of_a)
+    return _quotient(of_a[:1] if is_number else of_a, *bounds(b))
+
+
+@jax.jit
+def _quotient(ends, lower, upper):
+    whole = (lower <= 0) & (upper >= 0)
+
+    def quotient(x, y):
+        # XLA may multiply by the reciprocal, and flush it: it has to be normal
+        scale = jnp.where(jnp.abs(y) > jnp.finfo(y.dtype).max / 8, y.dtype.type(1 / 16), y.dtype.type(1))
+        return x / jnp.where(jnp.isnan(x), x, jnp.where(whole, 1, y * scale)) * scale
+
+    result = _hull([quotient(x, y) for x in ends for y in (lower, upper)])
+    return Interval(*whole_where(whole, result.lower, result.upper))
+
+
+def _hull(values):
+    """The hull of products or quotients of bounds, rounded outward."""
+    # 0 * inf and inf / inf stand for 0 * x and x / inf with x finite
+    values = [jnp.where(jnp.isnan(v), 0, v) for v in values]
+    return Interval(
+        round_down(functools.reduce(jnp.minimum, values), 2),
+        round_up(functools.reduce(jnp.maximum, values), 2),
+    )
+
+
+def power(x, y):
+    """x^y for an integer y: y - 1 products, of a relative error below one step each."""
+    if y < 0:
+        return divide(np.ones((), x.dtype), power(x, -y))
+    lower, upper = bounds(absolute(x) if y % 2 == 0 else x)
+    lower, upper = round_down(lax.integer_pow(lower, y), 2 * y), round_up(lax.integer_pow(upper, y), 2 * y)
+    return Interval(jnp.maximum(lower, 0) if y % 2 == 0 else lower, upper)
+
+
+def real_power(x, y):
+    """x^y = exp(y log x) for x >= 0; the whole line where x may be negative."""
+    y = elementary("exp", multiply(converted(y, x.dtype), elementary("log", x)))
+    return Interval(*whole_where(bounds(x)[0] < 0, y.lower, y.upper))
+
+
+def elementary(name, x):
+    """The function of this name in `rounding.ELEMENTARY`."""
+    check_elementary(name, x.dtype)
+    return Interval(*elementary_bounds(name, *bounds(x)))
+
+
+def converted(x, dtype):
+    """x in another type; a constant stays one where nothing is lost."""
+    old, new = np.dtype(x.dtype), np.dtype(dtype)
+    if old == new:
+        return x
+    if is_floating(x) and not jnp.issubdtype(new, jnp.floating):
+        if is_array(x):
+            return in_order(x) != 0 if new.kind == "b" else x.astype(new)
+        raise NotImplementedError(f"an interval of {old} cannot become one of {new}: keep to floating point")
+    if not is_array(x) and not jnp.issubdtype(new, jnp.floating) and not np.can_cast(old, new):
+        raise NotImplementedError(f"an interval of {old} cannot become one of {new}: not all of it fits")
+    if is_known(x):
+        exact = np.asarray(x).astype(new)
+        with np.errstate(invalid="ignore"):
+            if ((exact.astype(old) == np.asarray(x)) | (exact != exact)).all():
+                return exact
+    lower, upper = (end.astype(new) for end in bounds(x))
+    if is_floating(x) or _digits(old) > _digits(new):
+        wider = _digits(old) <= _digits(new)
+        return Interval(lower, upper) if wider else Interval(round_down(lower), round_up(upper))
+    return lower if is_array(x) else Interval(lower, upper)
+
+
+def _digits(dtype):
+    """Enough binary digits for every number of this type, or its precision."""
+    if jnp.issubdtype(dtype, jnp.floating):
+        return jnp.finfo(dtype).nmant + 1
+    return 1 if dtype.kind == "b" else jnp.iinfo(dtype).bits

@@ -1,0 +1,174 @@
+"""Interval arithmetic for JAX functions: the natural interval extension, by walking its jaxpr.
+
+By the fundamental theorem of interval analysis (Moore, Interval Analysis, 1966) the program of f, with every
+operation replaced by its interval equivalent, encloses the range of f on a box. The adjoint program is a
+program like any other: interval adjoints are `enclose(lambda x: jax.vjp(f, x)[1](1.0))`, without a second
+backward pass.
+
+Rounding is outward (see `rounding`), so the enclosures hold for the real function with the given
+floating-point constants, in whatever order XLA computes, given the table of bounds of the elementary functions
+(`rounding.ELEMENTARY`). Elementwise programs of one variable, such as an
+activation or its derivative, count as one operation and get their exact range (see `ranges`).
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sobolev_utils.enclosures.interval import Interval, bounds, is_floating
+from sobolev_utils.enclosures.interval_rules import NATURAL_RULES
+from sobolev_utils.enclosures.jaxpr import walk
+from sobolev_utils.enclosures.ranges import exact_range
+from sobolev_utils.enclosures.rounding import normal_down, normal_up
+from sobolev_utils.enclosures.self_check import check_arithmetic
+
+__all__ = ["INTERVAL_RULES", "Interval", "box", "enclose", "extension"]
+
+INTERVAL_RULES = NATURAL_RULES | {"univariate": exact_range}
+
+
+def box(lower, upper):
+    """The interval [lower, upper] of concrete numbers, checked; what JAX cannot represent is rounded outward.
+
+    lower, upper: array-likes of one shape and dtype, float32 or float64 (Python numbers are float64, which is
+    float32 in JAX unless it is told otherwise). Raises ValueError for empty, NaN, infinite or crossed bounds,
+    bounds of different shapes or dtypes, and other dtypes.
+    """
+    lower, upper = map(np.asarray, (lower, upper))
+    if lower.shape != upper.shape or lower.size == 0:
+        raise ValueError(f"expected two nonempty arrays of one shape, got shapes {lower.shape} and {upper.shape}")
+    dtypes = {np.dtype(float) if bound.dtype.kind in "iu" else bound.dtype for bound in (lower, upper)}
+    if len(dtypes) > 1 or not dtypes <= {np.dtype(np.float32), np.dtype(np.float64)}:
+        raise ValueError(f"expected bounds of one dtype, float32 or float64, got {lower.dtype} and {upper.dtype}")
+    for bound in (lower, upper):
+        if not np.isfinite(bound).all():
+            raise ValueError(f"expected finite bounds, got {bound[~np.isfinite(bound)][0]}")
+    _check_order(lower, upper)
+    return Interval(_outward(lower, -np.inf), _outward(upper, np.inf))
+
+
+def _outward(bound, limit):
+    """A bound of NumPy in JAX's type, rounded towards the limit where it has to be, normal or zero."""
+    whole = bound.dtype.kind in "iu"
+    with np.errstate(over="ignore"):
+        nearest = np.asarray(jnp.asarray(bound.astype(float) if whole else bound))
+        beyond = np.nextafter(nearest, limit, dtype=nearest.dtype)
+    # Python compares integers with floats exactly
+    pair = [x.astype(object) for x in (nearest, bound)] if whole else [nearest, bound]
+    is_inside = np.asarray(pair[0] > pair[1] if limit < 0 else pair[0] < pair[1], bool)
+    return jnp.asarray((normal_down if limit < 0 else normal_up)(np.where(is_inside, beyond, nearest)))
+
+
+def _check_order(lower, upper):
+    """Raise ValueError where bounds are crossed or not a number."""
+    if not (lower <= upper).all():
+        index = tuple(map(int, np.argwhere(~(lower <= upper))[0]))
+        raise ValueError(f"expected lower <= upper, got [{lower[index]}, {upper[index]}] at index {index}")
+
+
+def enclose(f, *, exact_ranges=True):
+    """The interval extension of f: F(X) encloses {f(x): x in X}, rounding included.
+
+    Without `exact_ranges` it is the natural one, each operation by itself, an activation by its parts.
+
+    F takes the arguments of f, pytrees of arrays in which an `Interval` may stand for any floating-point
+    array; the other arrays are exact. It returns the output of f with an `Interval` for every floating-point
+    array (and for every boolean that the intervals leave open). F may be jitted and vmapped; where it is not,
+    each call traces f. A function that leaves its domain in part, such as sqrt on [-1, 1], is enclosed over
+    the part inside; a comparison, `isnan` or `isfinite` of what may be no number is left open, so that what is
+    chosen by it is enclosed outside, too. Infinite bounds count as values. A division by an interval that holds
+    zero gives the whole line.
+
+    All this is given `rounding.ELEMENTARY`, error bounds measured on the CPU; on a machine unlike those there is a
+    warning, once.
+
+    Raises NotImplementedError, naming the primitive and its source line, for an operation without a rule, or with
+    none for integers that the intervals leave open, such as an index; TypeError where no argument is an `Interval`;
+    ValueError for bounds that are crossed, and for bounds and constants that are not a number (nan). Where those are
+    traced, as under jit, all that is returned is the whole line instead.
+    `self_check.SelfCheckError` where XLA's results on this machine are not within the bounds.
+    """
+
+    return extension(f, lambda: (lambda x: x, INTERVAL_RULES if exact_ranges else NATURAL_RULES))
+
+
+def extension(f, domain):
+    """f in another domain, with the same signature: `domain()` gives, for one call, the map of an `Interval` into
+    the domain and the rules for `walk`. An element of the domain has `lower` and `upper`.
+    """
+
+    @functools.wraps(f)
+    def extended(*args, **kwargs):
+        leaves, tree = jax.tree.flatten((args, kwargs), is_leaf=lambda leaf: isinstance(leaf, Interval))
+
+        def flat(*points):
+            args, kwargs = jax.tree.unflatten(tree, points)
+            return f(*args, **kwargs)
+
+        check_arithmetic()
+        _check_arguments(leaves)
+        leaves = [_of_jax(x) if isinstance(x, Interval) else x for x in leaves]
+        points = [jax.ShapeDtypeStruct(x.shape, x.dtype) if isinstance(x, Interval) else x for x in leaves]
+        closed, shapes = jax.make_jaxpr(flat, return_shape=True)(*points)
+        lift, rules = domain()
+        # a new element for each argument: in the rules, `a is b` has to mean one variable, not one box
+        values = [
+            lift(Interval(normal_down(x.lower), normal_up(x.upper)))
+            if isinstance(x, Interval)
+            else jnp.asarray(x, v.dtype)
+            for x, v in zip(leaves, closed.in_avals, strict=True)
+        ]
+        outputs = walk(closed.jaxpr, closed.consts, values, rules)
+        outputs = [Interval(*bounds(y)) if is_floating(y) else y for y in outputs]
+        outputs = _unknown_where(_not_a_number([*leaves, *closed.consts]), outputs)
+        return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
+
+    return extended
+
+
+def _check_arguments(leaves):
+    """Raise unless there are intervals among the arguments, each of ordered floating-point numbers."""
+    boxes = [x for x in leaves if isinstance(x, Interval)]
+    if not boxes:
+        got = ", ".join(sorted({type(x).__name__ for x in leaves})) or "none"
+        raise TypeError(f"expected an Interval among the arguments, got {got}: make one by box(lower, upper)")
+    for x in boxes:
+        kinds = {(np.shape(end), str(getattr(end, "dtype", type(end).__name__))) for end in (x.lower, x.upper)}
+        if len(kinds) > 1 or not {kind for _, kind in kinds} <= {"float32", "float64"}:
+            raise ValueError(f"expected bounds of one shape and dtype, float32 or float64, got {sorted(kinds)}")
+        if not any(isinstance(end, jax.core.Tracer) for end in (x.lower, x.upper)):
+            _check_order(np.asarray(x.lower), np.asarray(x.upper))
+
+
+def _of_jax(x):
+    """An interval with bounds of JAX: those of NumPy are rounded outward where JAX has no such number."""
+    is_numpy = isinstance(x.lower, np.ndarray | np.generic) and isinstance(x.upper, np.ndarray | np.generic)
+    return Interval(_outward(x.lower, -np.inf), _outward(x.upper, np.inf)) if is_numpy else x
+
+
+def _not_a_number(arguments):
+    """Whether a traced argument holds what is not a number, or bounds that are crossed; None if none is traced."""
+    broken = []
+    for x in arguments:
+        if isinstance(x, Interval):
+            broken.extend([(~(x.lower <= x.upper)).any()] if isinstance(x.lower, jax.core.Tracer) else [])
+        elif isinstance(x, jax.core.Tracer) and is_floating(x):
+            broken.append(jnp.isnan(x).any())
+    return functools.reduce(jnp.logical_or, broken) if broken else None
+
+
+def _unknown_where(broken, outputs):
+    """Outputs of which nothing is known where an argument is broken: an operation may hide it, as tanh does."""
+
+    def unknown(y):
+        if broken is None or not isinstance(y, Interval):
+            return y
+        if y.dtype == bool:
+            least, most = False, True
+        else:
+            least, most = (-jnp.inf, jnp.inf) if is_floating(y) else (jnp.iinfo(y.dtype).min, jnp.iinfo(y.dtype).max)
+        return Interval(jnp.where(broken, least, y.lower), jnp.where(broken, most, y.upper))
+
+    return list(map(unknown, outputs))

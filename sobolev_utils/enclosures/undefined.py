@@ -1,0 +1,139 @@
+"""Values that may be no number: what is asked of them stays open.
+
+Over [-1, 1] the square root is enclosed over [0, 1], the part of the box inside of its domain. A comparison, though,
+has an answer outside as well: `sqrt(x) >= 0` is False where sqrt(x) is not a number. So an operation that may leave
+its domain, or that may meet infinities of which it has no result, says so of its interval, once for all elements,
+and whatever is computed from it hands that on. It is worked out where a comparison asks.
+"""
+
+import dataclasses
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+
+from sobolev_utils.enclosures.elementwise import is_array
+from sobolev_utils.enclosures.interval import Interval, bounds, has_nan, is_floating, is_known
+from sobolev_utils.enclosures.interval_arithmetic import negative
+
+__all__ = ["DECIDING", "Undefined", "marked"]
+
+DECIDING = frozenset("gt ge lt le eq ne is_finite".split())
+
+
+class Undefined:
+    """Whether an element of a value may be no number: where `condition()` holds, or one of its `causes` does."""
+
+    def __init__(self, condition, causes=()):
+        self.condition, self.causes = condition, causes
+
+    @functools.cached_property
+    def own(self):
+        mask, self.condition = self.condition(), None  # which keeps the operands
+        return np.asarray(mask).any() if is_known(mask) else mask.any()
+
+    @functools.cached_property
+    def holds(self):
+        """One boolean, of NumPy where it is known; to be asked in the trace in which the operands were made."""
+        found, pending, seen = [], [self], set()
+        while pending:
+            node = pending.pop()
+            if node not in seen:
+                seen.add(node)
+                is_found = node is not self and "holds" in vars(node)
+                found.append(node.holds if is_found else node.own)
+                pending.extend(() if is_found else node.causes)
+        return _any(found)
+
+
+def _any(masks):
+    known = [mask for mask in masks if is_known(mask)]
+    traced = [mask for mask in masks if not is_known(mask)]
+    return np.any(known) if np.any(known) or not traced else functools.reduce(jnp.logical_or, traced)
+
+
+def marked(name, rule):
+    """A rule of interval arithmetic that hands on what may be no number, and decides nothing about it."""
+
+    @functools.wraps(rule)
+    def marking(eqn, *args):
+        outputs = rule(eqn, *args)
+        if all(map(is_array, outputs if isinstance(outputs, list | tuple) else (*args, outputs))):
+            return outputs
+        causes = [x.undefined for x in args if isinstance(x, Interval) and x.undefined is not None]
+        constants = [x for x in args if is_array(x) and is_floating(x)]
+        causes += [Undefined(lambda x=x: x != x) for x in constants if not is_known(x) or has_nan(x)]
+        if name in DECIDING:
+            return _opened(outputs, causes)
+        if name in NO_NUMBER:
+            causes = [Undefined(lambda: NO_NUMBER[name](eqn, outputs, *args), causes)]
+        return [_with(causes, y) for y in outputs] if isinstance(outputs, list | tuple) else _with(causes, outputs)
+
+    return marking
+
+
+def _opened(y, causes):
+    mark = _any([cause.holds for cause in causes])
+    if is_known(mark) and not mark:
+        return y
+    lower, upper = bounds(y)
+    return Interval(lower & ~mark, upper | mark)
+
+
+def _with(causes, y):
+    if not isinstance(y, Interval):
+        return y
+    causes = [*causes, y.undefined] if y.undefined is not None else causes
+    if not causes:
+        return y
+    return dataclasses.replace(y, undefined=causes[0] if len(causes) == 1 else Undefined(lambda: np.False_, causes))
+
+
+def _holds_zero(x):
+    lower, upper = bounds(x)
+    return (lower <= 0) & (upper >= 0)
+
+
+def _is_infinite(x):
+    lower, upper = bounds(x)
+    return np.isinf(lower) | np.isinf(upper) if is_known(x) else jnp.isinf(lower) | jnp.isinf(upper)
+
+
+def _no_sum(a, b):
+    (al, au), (bl, bu) = bounds(a), bounds(b)
+    return ((au == np.inf) & (bl == -np.inf)) | ((al == -np.inf) & (bu == np.inf))
+
+
+def _no_product(eqn, a, b):
+    if a is b:
+        return np.False_
+    # a chain is scale * function, in place of more operations: those on an infinite scale may have no result
+    met = (_holds_zero(a), _holds_zero(b)) if eqn is not None else (np.True_, np.True_)
+    return (met[0] & _is_infinite(b)) | (_is_infinite(a) & met[1])
+
+
+def _no_quotient(a, b):
+    return (_holds_zero(a) & _holds_zero(b)) | (_is_infinite(a) & _is_infinite(b))
+
+
+def _no_power(x, y):
+    base, exponent = bounds(x)[0], bounds(y)[0]
+    return (base < 0) | ((base <= 0) & (exponent < 0))
+
+
+# Where the result may be no number. What may be infinite has an infinite bound; a sum of many may be infinite on its
+# way, too. rsqrt and pow are infinite at 0, and at -0 of the other sign, which their bounds leave out.
+NO_NUMBER = {
+    "sqrt": lambda eqn, y, x: bounds(x)[0] < 0,
+    "log": lambda eqn, y, x: bounds(x)[0] < 0,
+    "log1p": lambda eqn, y, x: bounds(x)[0] < -1,
+    "rsqrt": lambda eqn, y, x: bounds(x)[0] <= 0,
+    "pow": lambda eqn, y, a, b: _no_power(a, b),
+    "add": lambda eqn, y, a, b: _no_sum(a, b),
+    "add_any": lambda eqn, y, a, b: _no_sum(a, b),
+    "sub": lambda eqn, y, a, b: _no_sum(a, negative(b)),
+    "mul": lambda eqn, y, a, b: _no_product(eqn, a, b),
+    "div": lambda eqn, y, a, b: _no_quotient(a, b),
+    "reduce_sum": lambda eqn, y, x: _is_infinite(y),
+    "dot_general": lambda eqn, y, a, b: _is_infinite(y),
+}

@@ -1,0 +1,191 @@
+"""The affine extension of JAX functions: enclosures that remember what the nodes of a layer have in common.
+
+The walker is that of `intervals`, the arithmetic that of `affine`. Before values are mixed, by a matrix or a sum,
+their own errors become symbols. A function of one variable becomes a slope and an error (see `ranges`).
+Operations without a rule here go through their interval equivalent, which keeps the range and forgets the symbols.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from sobolev_utils.enclosures import intervals
+from sobolev_utils.enclosures.affine import (
+    Symbols,
+    Zonotope,
+    add,
+    ball,
+    bilinear,
+    common,
+    dot,
+    laid_out,
+    negative,
+    point,
+    total,
+    up,
+)
+from sobolev_utils.enclosures.elementwise import VARIABLE, Program, as_usual, is_array
+from sobolev_utils.enclosures.interval import Interval, bounds, is_floating
+from sobolev_utils.enclosures.interval_arithmetic import divide
+from sobolev_utils.enclosures.interval_rules import MOVING, NATURAL_RULES, UNCHANGED
+from sobolev_utils.enclosures.jaxpr import walk
+from sobolev_utils.enclosures.ranges import affine_enclosure, exact_range
+from sobolev_utils.enclosures.rounding import computed_once
+
+__all__ = ["enclose"]
+
+
+def enclose(f, *, max_generators=None):
+    """The affine extension of f: F(X) encloses {f(x): x in X}, rounding included, as `intervals.enclose` does.
+
+    F takes and returns what that of `intervals.enclose` does; each entry of an `Interval` among its arguments is a
+    symbol. With `max_generators`, a value that is about to be mixed and has more symbols gives up its oldest, those
+    of the arguments last.
+
+    Raises NotImplementedError, naming the primitive and its source line, for an operation without a rule.
+    """
+    return intervals.extension(f, lambda: _domain(max_generators))
+
+
+def _domain(limit):
+    """The lift of an interval into affine arithmetic, and the rules, for one evaluation."""
+    symbols = Symbols(limit)
+    affine = {
+        **dict.fromkeys(MOVING, _moving),
+        "neg": lambda eqn, x: negative(x),
+        "add": lambda eqn, a, b: add(a, b),
+        "add_any": lambda eqn, a, b: add(a, b),
+        "sub": lambda eqn, a, b: add(a, negative(b)),
+        "mul": lambda eqn, a, b: bilinear(jnp.multiply, 1, a, b),
+        "div": lambda eqn, a, b: bilinear(jnp.multiply, 1, a, _reciprocal(b, rules)),
+        "max": lambda eqn, a, b: add(b, _positive_part(add(a, negative(b)), rules)),
+        "min": lambda eqn, a, b: add(b, negative(_positive_part(add(b, negative(a)), rules))),
+        "select_n": _select,
+        "convert_element_type": _convert,
+        "reduce_sum": lambda eqn, x: total(symbols.mix(x), eqn.params["axes"]),
+        "dot_general": lambda eqn, a, b: dot(symbols.mix(a), symbols.mix(b), eqn.params["dimension_numbers"]),
+    }
+    rules = dict.fromkeys(NATURAL_RULES, _by_intervals)
+    rules |= {name: _within_range(name, rule) for name, rule in affine.items()}
+    rules["univariate"] = lambda program, x: _univariate(program, x, rules)
+    rules |= dict.fromkeys(UNCHANGED, lambda eqn, *args: args)
+    return symbols.of, rules
+
+
+def _within_range(name, affine):
+    """A rule of affine arithmetic with the range that interval arithmetic finds: neither is always the tighter.
+
+    What comes from or to booleans and integers, which have no symbols, is left to interval arithmetic.
+    """
+    natural, of_masks = NATURAL_RULES[name], name == "select_n"
+
+    def rule(eqn, *values):
+        ranges = natural(eqn, *map(_range, values))
+        is_of_masks = not of_masks and any(isinstance(x, Interval) for x in values)
+        if is_of_masks or not all(map(is_floating, _listed(ranges))):
+            return _balls(ranges)
+        outputs = affine(eqn, *values)
+        for y, range_ in zip(_listed(outputs), _listed(ranges), strict=True):
+            if isinstance(y, Zonotope) and y.range is None:
+                y.range = range_ if isinstance(range_, Interval) else Interval(*bounds(range_))
+        return outputs
+
+    return rule
+
+
+def _range(x):
+    return x.interval if isinstance(x, Zonotope) else x
+
+
+def _univariate(program, x, rules):
+    """slope * x + offset, or the steps of the program one by one where they are affine; within the exact range."""
+    if program.is_affine:
+        closed = jax.make_jaxpr(program)(jax.ShapeDtypeStruct(x.shape, x.dtype))
+        steps = {name: rule for name, rule in rules.items() if name != "univariate"}
+        return walk(closed.jaxpr, closed.consts, [x], steps)[0]
+    everything = exact_range(program, x.interval)
+    if not is_floating(everything):
+        return everything
+    slope, offset = affine_enclosure(program, x.interval, everything)
+    constant = ball(offset)
+    slope, centre, radius = computed_once(slope, constant.centre, constant.radius)
+
+    def scaled(value, by=slope):
+        return jnp.where(by == 0, 0, by * value)
+
+    error = 4 * jnp.finfo(x.dtype).epsneg * (scaled(x.reach, jnp.abs(slope)) + jnp.abs(centre))
+    radius = up(scaled(x.radius, jnp.abs(slope)) + radius + error, len(x.generators))
+    y = Zonotope(scaled(x.centre) + centre, scaled(x.generators), radius, x.layout)
+    y.range = everything
+    return y
+
+
+def _positive_part(x, rules):
+    return _univariate(Program("max", jnp.maximum, (VARIABLE, np.zeros((), x.dtype))), x, rules)
+
+
+def _reciprocal(x, rules):
+    one = np.ones((), x.dtype)
+    return ball(divide(one, x)) if is_array(x) else _univariate(Program("div", lax.div, (one, VARIABLE)), x, rules)
+
+
+def _by_intervals(eqn, *values):
+    """An operation on the ranges of its operands, which forgets the symbols."""
+    return _balls(NATURAL_RULES[eqn.primitive.name](eqn, *map(_range, values)))
+
+
+def _listed(outputs):
+    return outputs if isinstance(outputs, list | tuple) else [outputs]
+
+
+def _balls(outputs):
+    """Ranges, or one, as values of the domain."""
+    balls = [ball(y) if isinstance(y, Interval) and is_floating(y) else y for y in _listed(outputs)]
+    return balls if isinstance(outputs, list | tuple) else balls[0]
+
+
+def _moving(eqn, *values):
+    """Elements copied to other places: so are the centres, the generators and the radii."""
+    if all(map(is_array, values)):
+        return as_usual(eqn, *values)
+    values = [point(x) if is_array(x) and is_floating(x) else x for x in values]
+    is_moved = [isinstance(x, Zonotope) for x in values]
+    # what fills in where an index is out of bounds is a number, and depends on no symbol
+    filled = eqn.replace(params=eqn.params | {"fill_value": 0}) if eqn.primitive.name == "gather" else eqn
+
+    def move(*parts, eqn=filled):
+        moved = as_usual(eqn, *(part if m else x for part, x, m in zip(parts, values, is_moved, strict=True)))
+        return list(moved) if eqn.primitive.multiple_results else [moved]
+
+    layout = common(*(x for x, m in zip(values, is_moved, strict=True) if m))
+    centres = move(*(getattr(x, "centre", 0) for x in values), eqn=eqn)
+    radii = move(*(getattr(x, "radius", 0) for x in values))
+    generators = jax.vmap(move, [0 if m else None for m in is_moved], axis_size=sum(n for _, n in layout))(
+        *(laid_out(x, layout) if m else 0 for x, m in zip(values, is_moved, strict=True))
+    )
+    outputs = [Zonotope(*parts, layout) for parts in zip(centres, generators, radii, strict=True)]
+    return outputs if eqn.primitive.multiple_results else outputs[0]
+
+
+def _select(eqn, which, *cases):
+    """The case that `which` names; the hull of the ranges where it is undecided."""
+    if is_array(which):
+        return _moving(eqn, which, *cases)
+    decided = which.lower == which.upper
+    hull = ball(NATURAL_RULES["select_n"](eqn, which, *(Interval(*bounds(x)) for x in cases)))
+    chosen = _moving(eqn, which.lower, *(point(x) if is_array(x) else x for x in cases))
+    centre = jnp.where(decided, chosen.centre, hull.centre)
+    radius = jnp.where(decided, chosen.radius, hull.radius)
+    return Zonotope(centre, jnp.where(decided, chosen.generators, 0), radius, chosen.layout)
+
+
+def _convert(eqn, x):
+    new = np.dtype(eqn.params["new_dtype"])
+    if not isinstance(x, Zonotope):
+        return _by_intervals(eqn, x)
+    if new == x.dtype:
+        return x
+    error = 4 * jnp.finfo(new).epsneg * x.reach
+    radius = up((x.radius + error).astype(new), len(x.generators))
+    return Zonotope(x.centre.astype(new), x.generators.astype(new), radius, x.layout)

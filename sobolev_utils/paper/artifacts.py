@@ -1,0 +1,216 @@
+"""What one notebook hands to the next: safe formats, checksums, what made it, never half and never outdated."""
+
+import io
+import itertools
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from sobolev_utils.paper.files import NOTES, note, write_bytes
+from sobolev_utils.paper.fingerprints import CODE, code_in_use, notebook_digest, sha256, versions
+
+__all__ = ["MADE_BY", "ArtifactError", "fingerprint", "load", "results_folder", "save"]
+
+# In the order in which they are made, each from those before it.
+MADE_BY = {
+    "problem": "01_data_generation",
+    "oversized": "02_oversized_model",
+    "pruned": "03_iasa_pruning",
+    "sobolev_nn": "04_sobolev_nn_targets",
+    "sobolev_reference": "05_sobolev_reference_targets",
+}
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+HEADER = "__header__"
+DRAWS = ("figures.py", "outputs.py", "parameters.py", "paper.mplstyle")  # a change there makes no other artefacts
+SEAL = 64  # the last bytes of an artefact: the SHA-256, in hexadecimal digits, of all before them
+
+
+class ArtifactError(RuntimeError):
+    """An artefact is missing, damaged, outdated, or made with other parameters than the reader expects."""
+
+
+def results_folder(folder: str | Path = "") -> Path:
+    """The absolute folder of all results: `folder`, else $SOBOLEV_RESULTS, else `results` in this checkout.
+
+    Makes no folder. Raises `ArtifactError` where none is named and the package runs outside its checkout.
+    """
+    if named := folder or os.environ.get("SOBOLEV_RESULTS", ""):
+        return Path(named).expanduser().resolve()
+    if not (CHECKOUT / "pyproject.toml").is_file():
+        raise ArtifactError(f"no checkout around {CHECKOUT}: name a results folder, or set SOBOLEV_RESULTS")
+    return CHECKOUT / "results"
+
+
+def save(results: Path, name: str, arrays: Mapping[str, np.ndarray], *, parameters: Mapping[str, object]) -> Path:
+    """Write `arrays` and the `parameters` behind them to `results/data/<name>.npz`; same content, same bytes.
+
+    The header also holds what made it: the code, the versions, and each artefact that this process has loaded from
+    `results`. Raises `ArtifactError` for a name that is not in `MADE_BY`, `TypeError` for an array of anything but
+    numbers, booleans or text and for parameters that JSON cannot hold, `ValueError` for NaN among these.
+    """
+    notebook, path = _notebook(name), _path(results, name)
+    arrays = {key: np.asarray(value) for key, value in sorted(arrays.items())}
+    for key, array in arrays.items():
+        if array.dtype.kind not in "biufcU":
+            raise TypeError(
+                f"{name}: array {key!r} has dtype {array.dtype}; only numbers, booleans and text are saved"
+            )
+    content = {"parameters": _plain(parameters), "arrays": {key: _digest(array) for key, array in arrays.items()}}
+    header = {
+        "name": name,
+        "parameters": content["parameters"],
+        "fingerprint": sha256(json.dumps(content, sort_keys=True).encode()),
+        "made_from": _loaded(results, name),
+        "made_by": _computing(code_in_use()) | CELLS[notebook],
+        "versions": versions(),
+    }
+    # Not numpy.savez: it takes no array named `file`, and leaves the members' dates to a default.
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.comment = bytes(SEAL)
+        for key, array in {HEADER: np.asarray(json.dumps(header, sort_keys=True)), **arrays}.items():
+            with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    data = buffer.getvalue()[:-SEAL]
+    return write_bytes(path, data + sha256(data).encode())
+
+
+def load(results: Path, name: str, /, **expected: object) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+    """The arrays and the parameters of `results/data/<name>.npz`, made with the `expected` parameters.
+
+    Raises `ArtifactError`, which names the notebook to run, for a file missing, damaged, made otherwise, or made
+    from artefacts or by code that have changed since.
+    """
+    path, expected = _path(results, name), _plain(expected)
+    chosen = " ".join(f"-p {key} {value}" for key, value in expected.items() if not isinstance(value, dict))
+    remedy = f"run notebooks/{_notebook(name)}.ipynb first" + (f" (with {chosen})" if chosen else "")
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing: {remedy}")
+    header, arrays = _read(results, name)
+    found = header["parameters"]
+    flat = _flat(found)
+    for key, value in _flat(expected).items():
+        if key not in flat or flat[key] != value:
+            held = f"{key} = {flat[key]!r}" if key in flat else f"no parameter {key}"
+            raise ArtifactError(f"{path} holds {held}, expected {key} = {value!r}: {remedy}")
+    _check_up_to_date(results, name, header)
+    note("reads", path, header["fingerprint"])
+    return arrays, found
+
+
+def fingerprint(path: Path) -> str | None:
+    """What tells a file from another, None where there is none: of an artefact, only its parameters and arrays count.
+
+    So one that is made anew and comes out equal is no other to those who read it.
+    """
+    if not path.is_file():
+        return None
+    if path.suffix == ".npz" and path.stem in MADE_BY:
+        try:
+            return _read(path.parents[2], path.stem)[0]["fingerprint"]
+        except ArtifactError:
+            pass
+    return sha256(path.read_bytes())
+
+
+def _read(results: Path, name: str) -> tuple[dict[str, object], dict[str, np.ndarray]]:
+    """The header and the arrays of an artefact that is there. Raises `ArtifactError` for a single wrong byte."""
+    path = _path(results, name)
+    data = path.read_bytes()
+    if sha256(data[:-SEAL]).encode() != data[-SEAL:]:
+        again = f"run notebooks/{_notebook(name)}.ipynb again"
+        raise ArtifactError(f"{path} is truncated or altered (its bytes and its checksum disagree): {again}")
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        arrays = {key: archive[key] for key in archive.files}
+    return json.loads(str(arrays.pop(HEADER))), arrays
+
+
+def _check_up_to_date(results: Path, name: str, header: Mapping[str, Mapping[str, str]]) -> None:
+    """Raise `ArtifactError` where what made an artefact has changed since.
+
+    An artefact or a notebook that is no longer there cannot tell; a module or a package that is not, has changed.
+
+    What it was made from comes first, so that the error names the first notebook to run again.
+    """
+    held = {other: _read(results, other)[0] for other in header["made_from"] if _path(results, other).is_file()}
+    for other, upstream in held.items():
+        _check_up_to_date(results, other, upstream)
+    now = _computing(CODE) | _cells(_notebook(name)) | versions()
+    others = [
+        what
+        for what, was in (header["made_by"] | header["versions"]).items()
+        if now.get(what, was if what.startswith("notebooks/") else None) != was
+    ]
+    others += [
+        f"{other}.npz" for other, upstream in held.items() if upstream["fingerprint"] != header["made_from"][other]
+    ]
+    if others:
+        again = f"run notebooks/{_notebook(name)}.ipynb again, in a new kernel"
+        raise ArtifactError(f"{_path(results, name)} is outdated, made with another {others[0]}: {again}")
+
+
+def _notebook(name: str) -> str:
+    """The stem of the notebook that makes artefact `name`."""
+    if name not in MADE_BY:
+        raise ArtifactError(f"unknown artefact {name!r}: expected one of {', '.join(MADE_BY)}")
+    return MADE_BY[name]
+
+
+def _path(results: Path, name: str) -> Path:
+    return Path(results) / "data" / f"{name}.npz"
+
+
+def _loaded(results: Path, name: str) -> dict[str, str]:
+    """The fingerprints of the artefacts before `name` that this process has loaded from `results`."""
+    before = itertools.takewhile(lambda other: other != name, MADE_BY)
+    read = {other: NOTES["reads"].get(os.path.abspath(_path(results, other))) for other in before}
+    return {other: digest for other, digest in read.items() if digest}
+
+
+def _computing(package: Mapping[str, str]) -> dict[str, str]:
+    """The fingerprints of those files of `package` that compute."""
+    return {file: digest for file, digest in package.items() if Path(file).name not in DRAWS}
+
+
+def _cells(notebook: str) -> dict[str, str | None]:
+    """The fingerprint of a notebook's code cells, None where they cannot be read, if it is here."""
+    path = CHECKOUT / "notebooks" / f"{notebook}.ipynb"
+    try:
+        return {f"notebooks/{path.name}": notebook_digest(path, code_only=True)}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError):
+        return {f"notebooks/{path.name}": None}
+
+
+# As this process began, like `CODE`: cells edited while it computes are not those that made its results.
+CELLS = {notebook: _cells(notebook) for notebook in MADE_BY.values()}
+
+
+def _plain(parameters: Mapping[str, object]) -> dict[str, object]:
+    """`parameters` as JSON returns them, so that tuples and NumPy scalars compare equal to what was saved."""
+
+    def scalar(value: object) -> object:
+        if np.ndim(value) == 0 and hasattr(value, "item"):
+            return value.item()
+        raise TypeError(f"parameters hold {value!r}; only text, numbers, booleans, None and lists are saved")
+
+    return json.loads(json.dumps(dict(parameters), allow_nan=False, default=scalar))
+
+
+def _flat(parameters: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Nested parameters by dotted names."""
+    flat = {}
+    for key, value in parameters.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _digest(array: np.ndarray) -> str:
+    """The SHA-256 of an array's dtype, shape and content."""
+    return sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())

@@ -1,0 +1,80 @@
+"""What a kernel gets of the environment that a run was started in, and whether JAX starts there."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+__all__ = ["jax_fault", "kernel_environment", "socket_folder"]
+
+START = """import sys
+try:
+    import jax
+    jax.block_until_ready(jax.numpy.ones(2) + 1)
+except Exception as error:
+    sys.exit("\\n" + " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":"))"""
+PATIENCE = 300  # seconds; a second is usual
+SOCKET_PATH = 80  # bytes: systems take from 103 for the path of a socket, of which 23 are its own names
+_ONCE = threading.Lock()
+
+
+def kernel_environment(scratch: Path) -> dict[str, str]:
+    """The variables of this process, but for those that would let what notebooks do depend on who runs them.
+
+    This package comes before any other of its name, and figures enter the notebook. Settings of IPython and
+    Matplotlib in a home folder, which need not be there, do not count; `scratch` is for what IPython keeps.
+    """
+    ours = str(Path(__file__).resolve().parents[2])
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, [ours, os.environ.get("PYTHONPATH")])),
+        "PYTHONOPTIMIZE": "",  # assertions count
+        "PYTHONSTARTUP": "",
+        "PYTHONUTF8": "1",
+        "IPYTHONDIR": str(scratch / "ipython"),
+        "MATPLOTLIBRC": os.devnull,
+        "MPLBACKEND": "",
+    }
+
+
+def socket_folder() -> tempfile.TemporaryDirectory:
+    """A new folder, with a path that is short enough for sockets in it, also where $TMPDIR is not.
+
+    Raises OSError where there is none.
+    """
+    for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):
+        if len(os.fsencode(parent)) <= SOCKET_PATH and os.access(parent, os.W_OK | os.X_OK):
+            return tempfile.TemporaryDirectory(dir=parent)
+    raise OSError(f"no folder for sockets: set TMPDIR to one of at most {SOCKET_PATH} bytes that can be written")
+
+
+def jax_fault() -> str:
+    """Why JAX does not start in the environment of this process, in one line, or ""; each is tried once."""
+    with _ONCE, tempfile.TemporaryDirectory() as scratch:
+        own = kernel_environment(Path(scratch))
+        return _jax_fault(frozenset(item for item in own.items() if item[0] != "IPYTHONDIR"))
+
+
+@cache
+def _jax_fault(environment: frozenset[tuple[str, str]]) -> str:
+    """`jax_fault`, by a process of its own: XLA ends the one in which it meets a flag that it does not know."""
+    try:
+        command, own = [sys.executable, "-c", START], dict(environment)
+        run = subprocess.run(command, env=own, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    except subprocess.TimeoutExpired:
+        return _told(f"no answer within {PATIENCE} s", dict(environment))
+    if not run.returncode:
+        return ""
+    lines = [line for line in run.stderr.splitlines() if line.strip()] or [f"exit code {run.returncode}"]
+    fatal = [line.partition("] ")[2] for line in lines if re.match(r"F\d{4} .*\] ", line)]  # as XLA's log has it
+    return _told([*lines, *fatal][-1], dict(environment))
+
+
+def _told(why: str, environment: Mapping[str, str]) -> str:
+    heeded = [f"{name}={value}" for name, value in sorted(environment.items()) if name.startswith(("JAX_", "XLA_"))]
+    remedy = f"correct or unset what it heeds, {', '.join(heeded)}" if heeded else "make .venv anew: remove it"
+    return f"JAX does not start: {why.strip()}; {remedy}"

@@ -1,0 +1,147 @@
+"""The surrogates to take away, as ONNX models in `results/models`, and the card that says what they are."""
+
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pandas as pd
+
+from sobolev_utils.learning.metrics import rmse
+from sobolev_utils.paper.case_study import BUDGETS, Problem, Truth
+from sobolev_utils.paper.export import to_onnx
+from sobolev_utils.paper.files import write_bytes
+from sobolev_utils.paper.stages import QUANTITIES, STAGES, Trained
+
+__all__ = ["EXAMPLE", "TAKEN", "save_models"]
+
+# the final networks, and the one they come from
+TAKEN = ((STAGES[0], BUDGETS[0]), *product(STAGES[1:], BUDGETS[:2]))
+DTYPES = ("float32", "float64")
+
+EXAMPLE = """\
+import json
+
+import numpy as np
+import onnxruntime
+
+surrogate = onnxruntime.InferenceSession("results/models/sobolev_reference_paths_8192_float64.onnx")
+about = surrogate.get_modelmeta().custom_metadata_map
+lower, upper, weights = (json.loads(about[name]) for name in ("lower", "upper", "weights"))
+
+spots = np.random.default_rng(0).uniform(lower, upper, (5, len(weights)))
+price, deltas, gamma = surrogate.run(None, {"spots": spots})
+
+for row in zip(spots @ weights, price, deltas.sum(axis=1), gamma):
+    print("basket {:.3f}, price {:.5f}, delta {:.4f}, gamma {:.3f}".format(*row))
+"""
+
+
+def save_models(
+    results: Path, problem: Problem, stages: Mapping[str, Mapping[str, Trained]], seed: int
+) -> dict[tuple[str, str, str], Path]:
+    """Write `models/<stage>_<budget>_<dtype>.onnx`, where `TAKEN`, and the card; return the paths of the models.
+
+    stages: what each stage trained with this seed, by budget. The paths are by stage, budget and dtype. Raises
+    ValueError as `to_onnx` does.
+    """
+    folder, paths, rows = Path(results) / "models", {}, []
+    for stage, budget in TAKEN:
+        model, scores = stages[stage][budget].model, stages[stage][budget].r2
+        told = _told(problem) | {"stage": stage, "budget": budget, "seed": seed}
+        exported = {dtype: to_onnx(model, dtype, told) for dtype in DTYPES}
+        for dtype, data in exported.items():
+            paths[stage, budget, dtype] = write_bytes(folder / f"{stage}_{budget}_{dtype}.onnx", data)
+        row = {"network": f"{stage}_{budget}", "parameters": str(model.n_parameters)}
+        row |= {f"R² {quantity}": f"{score:.9f}" for quantity, score in zip(QUANTITIES, scores, strict=True)}
+        rows.append(row | {name: f"{error:.3g}" for name, error in _errors(exported, problem.test).items()})
+    write_bytes(folder / "README.md", _card(problem, pd.DataFrame(rows)).encode())
+    return paths
+
+
+def _told(problem: Problem) -> dict[str, object]:
+    """What goes with each file: what its inputs and outputs mean, and where it was measured."""
+    basket = problem.basket
+    lower, upper = (bound.tolist() for bound in basket.box)
+    return {
+        "spots": "of each asset at exposure, in units of the initial spot",
+        "price": "of the call, in units of the initial spot",
+        "deltas": "dV/dS_i, of the price in each spot",
+        "gamma": "1'H1 with H the Hessian in the spots: d2V/dB2, per unit of spot",
+        "lower": lower,
+        "upper": upper,
+        "weights": basket.weights.tolist(),
+        "strike": basket.strike,
+        "years_to_maturity": basket.maturity - basket.exposure,
+        "volatility": basket.volatility,
+    }
+
+
+def _errors(exported: Mapping[str, bytes], test: Truth) -> dict[str, float]:
+    """Those of a surrogate exported by dtype, against the closed form on the test set: the worse of the two."""
+    found = []
+    for dtype, data in exported.items():
+        outputs = onnxruntime.InferenceSession(data).run(None, {"spots": np.asarray(test.x, dtype)})
+        errors = {f"RMSE {q}": rmse(*pair) for q, *pair in zip(QUANTITIES, test[1:], outputs, strict=True)}
+        errors["largest error of a price"] = abs(outputs[0] - test.value).max()
+        found.append(errors | {"lowest price": outputs[0].min()})
+    worse = pd.DataFrame(found)
+    return {**worse.max(), "lowest price": worse["lowest price"].min()}
+
+
+def _card(problem: Problem, errors: pd.DataFrame) -> str:
+    basket, told = problem.basket, _told(problem)
+    n, n_test, labels = basket.n_assets, len(problem.test.x), f"{problem.samples.y.size:,}"
+    return f"""\
+# Surrogates to take away
+
+Made from the data by notebook 06_results; not to be edited. `<stage>_<budget>_<dtype>.onnx` is a dense network that
+gives the price of a call on a basket of {n} assets, its deltas and its gamma in one run, without JAX.
+
+**Stages.** `oversized`: trained on payoffs alone, here for comparison. `pruned`: what interval adjoint significance
+left of it, fine-tuned on payoffs. `sobolev_nn`: then on derivatives of the oversized network. `sobolev_reference`: on
+derivatives of the closed form. **Budgets.** `{BUDGETS[0]}`: the paper's, a fixed sample of {labels} labels, each
+the mean of two mirrored payoffs. `{BUDGETS[1]}`: as many new ones in each epoch.
+
+| tensor | shape | meaning |
+|---|---|---|
+| input `spots` | (n, {n}) | {told["spots"]} |
+| output `price` | (n,) | {told["price"]} |
+| output `deltas` | (n, {n}) | {told["deltas"]} |
+| output `gamma` | (n,) | {told["gamma"]} |
+
+n is any number of spots. Inputs, weights and outputs are of the dtype in the name of the file. The networks normalise
+their inputs themselves. The lines above, the domain, the contract and the seed are in each file too, as its metadata.
+
+**Domain.** Each spot from {told["lower"][0]:.4g} to {told["upper"][0]:.4g}.
+
+**Contract.** Strike {basket.strike:g}; years from exposure to maturity {told["years_to_maturity"]:g}; volatility of
+the basket {basket.volatility:.4g} per square root of a year; no interest; driftless Gaussian (Bachelier) assets;
+weights {", ".join(f"{weight:.4f}" for weight in basket.weights)}.
+
+## Errors
+
+Against the closed form, at {n_test:,} spots drawn uniformly from the domain. R² is of the network in JAX; the errors,
+in the units above, are those of the worse of its two files.
+
+{errors.to_markdown(index=False, disable_numparse=True)}
+
+Notebook 06_results checks that each file computes what its network does in JAX.
+
+## Use
+
+From the root of the repository, with numpy and onnxruntime alone:
+
+```python
+{EXAMPLE}```
+
+## Not for
+
+- Other contracts, volatilities or baskets: they are in the weights, and no inputs.
+- Spots outside the domain: no error was measured there, and the files do not tell such spots from others.
+- Prices so small that the errors above matter: these are absolute. Nothing keeps a price from being negative, or a
+  delta or gamma from having the wrong sign, where it is nearly zero: see the lowest price.
+- Single entries of the Hessian, or derivatives of higher order: their errors were not measured.
+- Trading: the basket is drawn at random, and its market has no smile, no drift and no interest.
+"""

@@ -1,0 +1,209 @@
+"""The whole paper without a screen: each notebook that something changed for, as soon as its data are there.
+
+python -m sobolev_utils.paper.reproduce [STEM ...] [-p NAME VALUE]... [--results FOLDER] [--seeds N]
+    [--keep-outputs] [--force] [--timeout SECONDS]
+"""
+
+import argparse
+import ast
+import logging
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from sobolev_utils.paper.artifacts import MADE_BY, ArtifactError, results_folder
+from sobolev_utils.paper.execution import (
+    CELL_TIMEOUT,
+    SAFE,
+    ReproductionError,
+    end_in_good_order,
+    keep_outputs,
+    read_parameters,
+    run_notebook,
+    tell,
+)
+from sobolev_utils.paper.files import remove_dead_parts
+from sobolev_utils.paper.outputs import save_study
+from sobolev_utils.paper.parameters import admitted
+from sobolev_utils.paper.provenance import write_provenance
+from sobolev_utils.paper.records import BusyError, alone, asked, reason_to_run, within, write_record
+from sobolev_utils.paper.schedule import declared, run_together, undeclared, waits
+
+__all__ = ["as_run", "main", "run_notebooks", "run_seeds"]
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+NUMBERED = "[0-9][0-9]_*.ipynb"  # the notebooks in it
+FIRST_SEED = 42
+
+
+def as_run(paths: Sequence[Path], parameters: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    """What each of `paths` runs with, by stem: its defaults, and those of `parameters` that it has.
+
+    Raises `ReproductionError` for a parameter that no notebook has, has in another type, or that is not admissible.
+    """
+    defaults = {path: read_parameters(path) for path in paths}
+    for name in parameters:
+        if name == "results":
+            raise ReproductionError("the results folder is chosen with --results, not with -p results")
+        known = sorted({key for has in defaults.values() for key in has} - {"results"})
+        if name not in known:
+            raise ReproductionError(f"no notebook has a parameter {name!r}; there are: {', '.join(known)}")
+    has, before = {}, {}
+    for path, own in defaults.items():
+        given = {name: parameters.get(name, default) for name, default in own.items() if name != "results"}
+        kinds = {name: None if own[name] is None else type(own[name]) for name in given}
+        try:
+            has[path.stem] = admitted(given, kinds, before)
+        except ValueError as error:
+            raise ReproductionError(f"{path.stem}: {error}") from None
+        before |= has[path.stem]
+    return has
+
+
+def run_notebooks(
+    paths: Sequence[Path],
+    results: Path,
+    parameters: Mapping[str, object],
+    *,
+    force: bool = False,
+    timeout: float = CELL_TIMEOUT,
+) -> None:
+    """Run those of `paths` whose record tells of a change, or all by `force`, each with those of `parameters` it has.
+
+    For one process at a time: see `alone`. Raises `ReproductionError` where one fails, and, before any work, as
+    `as_run` does and for notebooks that wait for one another.
+    """
+    has, order = as_run(paths, parameters), waits(paths)
+    makes = {path.stem: declared(path, "Writes") for path in paths}
+
+    def run(path: Path, begin: Callable[[Callable[[], None]], None], hold: Callable[[], None]) -> None:
+        expected = asked(path, has[path.stem])
+        given = {name: value for name, value in has[path.stem].items() if name in parameters}
+        pending = {file for stem in order[path] for file in makes[stem]}
+        why = "all are to run" if force else reason_to_run(path, results, expected, pending)
+        if not why:
+            hold()
+            why = reason_to_run(path, results, expected)
+        if not why:
+            tell(path.stem, "skipped, nothing changed")
+            return
+        tell(path.stem, f"runs: {why}")
+        noted = run_notebook(path, results, given, begin=begin, hold=hold, timeout=timeout)
+        notes = within(results, noted)
+        for part in ("Reads", "Writes"):
+            if extra := undeclared(path, part, notes[part.lower()]):
+                raise ReproductionError(f"{path.stem}: **{part}** in its head does not name {', '.join(extra)}")
+        write_record(path, results, expected, notes)
+
+    for folder in {results, *(path.parent for path in paths)}:
+        remove_dead_parts(folder)
+    run_together(order, run)
+
+
+def run_seeds(
+    notebooks: Sequence[Path],
+    results: Path,
+    parameters: Mapping[str, object],
+    seeds: int,
+    **options: object,
+) -> Path:
+    """Run the notebooks that make artefacts under `seeds` seeds, then write `tables/r2_seeds.csv`.
+
+    A seed has a results folder of its own, `<results>/data/seed_<seed>`: removed when the table is written, so that
+    an interrupted run goes on. options: those of `run_notebooks`.
+    """
+    import pandas as pd
+
+    from sobolev_utils.paper.stages import collect_r2
+
+    chosen = [path for path in notebooks if path.stem in MADE_BY.values()]
+    folders = {seed: results / "data" / f"seed_{seed}" for seed in range(FIRST_SEED, FIRST_SEED + seeds)}
+    frames = []
+    for number, (seed, folder) in enumerate(folders.items(), start=1):
+        run_notebooks(chosen, folder, {**parameters, "seed": seed}, **options)
+        frames.append(collect_r2(folder, seed))
+        print(f"seed {seed} done, {number} of {seeds}", flush=True)
+    table = pd.concat(frames)[["budget", "stage", "quantity", "seed", "r2"]]
+    problem = as_run(chosen, parameters).get(MADE_BY["problem"], {})
+    written = save_study(results, "r2_seeds", table, problem, parameters)
+    for folder in folders.values():
+        shutil.rmtree(folder)
+    return written
+
+
+def main(arguments: Sequence[str] | None = None, *, notebooks: Path = NOTEBOOKS) -> int:
+    """Run what the command line asks for; return 0, or 1 (130 if interrupted) after one line on stderr."""
+    options = _options(arguments)
+    # A fault is told once, in that line; papermill would log it as well.
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)
+    try:
+        results = results_folder(options.results)
+        every = sorted(notebooks.glob(NUMBERED))
+        stems = [path.stem for path in every]
+        if not every:
+            raise ReproductionError(f"no notebook named like 01_name.ipynb in {notebooks}")
+        if unknown := sorted(set(options.stems) - set(stems)):
+            raise ReproductionError(f"no notebook {', '.join(unknown)} in {notebooks}; there are: {', '.join(stems)}")
+        parameters = {name: _value(text) for name, text in options.parameters}
+        how = {"force": options.force, "timeout": options.timeout}
+        chosen = [path for path in every if not options.stems or path.stem in options.stems]
+        ran = as_run(chosen, parameters)
+        with alone(results):
+            if options.seeds:
+                run_seeds(every, results, parameters, options.seeds, **how)
+            else:
+                run_notebooks(chosen, results, parameters, **how)
+            for path in chosen if options.keep_outputs else []:
+                keep_outputs(path, results / "notebooks" / path.name)
+            write_provenance(results, every, {} if options.seeds else ran)
+    except (ReproductionError, BusyError, ArtifactError) as error:
+        print(f"reproduce: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"reproduce: {error}; {SAFE}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"reproduce: interrupted; {SAFE}", file=sys.stderr)
+        return 130
+    print(f"the results are in {results}")
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; leaves with exit code 2 and one line of usage where it makes no sense."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sobolev_utils.paper.reproduce", description="Run the notebooks of the paper, in order."
+    )
+    add = parser.add_argument
+    add("stems", nargs="*", metavar="STEM", help="the notebooks to run (default: all)")
+    add("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="a parameter, for every notebook that has it")  # fmt: skip
+    add("--results", default="", metavar="FOLDER", help="where to write (default: results/)")
+    add("--keep-outputs", action="store_true", help="put the outputs into the notebooks too")
+    add("--force", action="store_true", help="run what has not changed, too")
+    add("--timeout", type=float, default=CELL_TIMEOUT, metavar="SECONDS",
+        help=f"how long a cell may take (default: {CELL_TIMEOUT})")  # fmt: skip
+    add("--seeds", type=int, default=0, metavar="N", help="only the R^2 table, under N seeds")
+    options = parser.parse_intermixed_args(arguments)
+    if options.seeds < 0:
+        parser.error(f"--seeds must be positive, got {options.seeds}")
+    if options.keep_outputs and (options.parameters or options.seeds):
+        parser.error("--keep-outputs is for the default parameters: leave out -p and --seeds")
+    if options.seeds and (options.stems or "seed" in dict(options.parameters)):
+        parser.error("--seeds chooses notebooks and seeds itself: leave out STEM and -p seed")
+    return options
+
+
+def _value(text: str) -> object:
+    """A value from the command line: true, false, null, a Python literal, or else the text itself."""
+    words = {"true": True, "false": False, "null": None}
+    try:
+        return words[text.lower()] if text.lower() in words else ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+if __name__ == "__main__":
+    end_in_good_order()
+    sys.exit(main())

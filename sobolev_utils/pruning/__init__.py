@@ -1,0 +1,27 @@
+"""Which nodes of a surrogate matter over a whole box of inputs, and what changes when others are removed.
+
+`analyse` encloses values and adjoints of all nodes: their significance is width times largest adjoint;
+`analyse_subdivided` does so on sub-boxes, `inside` finds what is attained, and `tightness` compares the two. `prune`
+removes nodes and folds them into biases; `change_bound` and `changes_enclosed` prove how far the output moves.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "attained": ["extremes", "inside", "tightness"],
+        "nodes": [
+            "falling",
+            "magnitude",
+            "mean_nodes",
+            "most_significant",
+            "prune",
+            "prune_in_steps",
+            "random_scores",
+        ],
+        "removal_bounds": ["Step", "change", "change_bound", "changes_enclosed", "changes_found"],
+        "significance": ["METHODS", "Significance", "analyse", "values_and_adjoints"],
+        "subdivision": ["analyse_subdivided"],
+    },
+)

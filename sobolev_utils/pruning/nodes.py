@@ -1,0 +1,133 @@
+"""Removal of whole nodes, at once or step by step: what is left is a smaller dense network, not a mask."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sobolev_utils.arrays import as_count, as_floats
+from sobolev_utils.learning.surrogate import Surrogate
+
+__all__ = [
+    "Criterion",
+    "falling",
+    "magnitude",
+    "mean_nodes",
+    "most_significant",
+    "prune",
+    "prune_in_steps",
+    "random_scores",
+]
+
+# What a model's hidden nodes are worth and which constants stand for them when they go: two lists of arrays (width,).
+Criterion = Callable[[Surrogate], tuple[Sequence[jax.Array], Sequence[jax.Array]]]
+
+
+def most_significant(significance: Sequence[jax.Array], keep: int | Sequence[int]) -> list[np.ndarray]:
+    """Indices of the `keep` nodes of largest significance in each hidden layer, in their order in the network.
+
+    significance: an array (width,) for each hidden layer; keep: a count, or one for each layer. Of equal nodes the
+    first are taken. Raises ValueError for a count below 1 or above the width, or a significance that is NaN.
+    """
+    counts = [keep] * len(significance) if np.ndim(keep) == 0 else list(keep)
+    if len(counts) != len(significance):
+        raise ValueError(f"keep must be a count or one for each of {len(significance)} layers, got {keep}")
+    chosen = []
+    counts = [as_count(count, name="the number of nodes to keep", least=-np.inf) for count in counts]
+    scored = [np.asarray(as_floats(scores, name="significance")) for scores in significance]
+    for layer, (scores, count) in enumerate(zip(scored, counts, strict=True), start=1):
+        if not 1 <= count <= scores.size:
+            raise ValueError(
+                f"layer {layer} has {scores.size} nodes and cannot keep {count}: expected 1 to {scores.size}"
+            )
+        if np.isnan(scores).any():
+            raise ValueError(
+                f"layer {layer} has {np.isnan(scores).sum()} nodes whose significance is not a number: "
+                "try a smaller box, or sub-boxes"
+            )
+        chosen.append(np.sort(np.argsort(-scores, kind="stable")[:count]))
+    return chosen
+
+
+def mean_nodes(model: Surrogate, x: jax.Array) -> list[jax.Array]:
+    """Mean value of each hidden node over inputs (n_samples, n_inputs): an array (width,) for each layer."""
+    return [values.mean(axis=0) for values in model.nodes(x)[1:-1]]
+
+
+def magnitude(model: Surrogate) -> list[jax.Array]:
+    """||W_in|| ||W_out|| for each hidden node, the norms of its incoming and its outgoing weights: (width,) by layer.
+
+    The usual score by |w| (Han et al. 2015), for nodes: He et al. (ICASSP 2014) rank by either norm. Their product
+    does not change where one is scaled up and the other down. No data and no box enter.
+    """
+    kernels = [layer.kernel[...] for layer in model.layers]
+    return [jnp.linalg.norm(a, axis=0) * jnp.linalg.norm(b, axis=1) for a, b in pairwise(kernels)]
+
+
+def random_scores(model: Surrogate, key: jax.Array) -> list[jax.Array]:
+    """Scores that know nothing, uniform in [0, 1): (width,) for each hidden layer. The same for the same key."""
+    keys = jax.random.split(key, len(model.widths))
+    return [jax.random.uniform(key, (width,)) for key, width in zip(keys, model.widths, strict=True)]
+
+
+def prune(model: Surrogate, keep: Sequence[np.ndarray], constants: Sequence[jax.Array]) -> Surrogate:
+    """The dense surrogate of the nodes `keep`, with the others held at `constants` and folded into the next bias.
+
+        W' = W[keep_in, keep_out],   b' = (b + c[removed] W[removed, :])[keep_out]
+
+    keep: for each hidden layer the indices of the nodes that stay, in any order; constants: for each an array
+    (width,), of which the entries of removed nodes are used. A node that is constant, hence of zero significance,
+    goes without a change of the function. Raises ValueError for indices that are missing, repeated or out of range.
+    """
+    if not len(keep) == len(constants) == len(model.widths):
+        raise ValueError(
+            f"need indices and constants for {len(model.widths)} hidden layers, got {len(keep)} and {len(constants)}"
+        )
+    keep = [np.asarray(indices) for indices in keep]
+    constants = [np.asarray(as_floats(constant, name="constants")) for constant in constants]
+    for layer, (indices, constant, width) in enumerate(zip(keep, constants, model.widths, strict=True), start=1):
+        distinct = indices.ndim == 1 and indices.dtype.kind in "iu" and 0 < len(set(indices.tolist())) == indices.size
+        if not (distinct and 0 <= indices.min() and indices.max() < width):
+            raise ValueError(
+                f"layer {layer}: indices must be 1 to {width} distinct nodes of 0..{width - 1}, got {indices}"
+            )
+        if constant.shape != (width,):
+            raise ValueError(f"layer {layer}: constants must have shape {(width,)}, got {constant.shape}")
+    arrays = model.arrays()
+    nodes = [np.arange(model.n_inputs), *keep, np.arange(model.n_outputs)]
+    constants = [np.zeros(model.n_inputs), *constants]
+    for i, (rows, columns) in enumerate(pairwise(nodes)):
+        kernel, bias = arrays[f"kernel_{i}"], arrays[f"bias_{i}"]
+        lost = np.delete(constants[i], rows) @ np.delete(kernel, rows, axis=0)
+        arrays[f"kernel_{i}"] = kernel[rows][:, columns]
+        arrays[f"bias_{i}"] = (bias + lost)[columns].astype(bias.dtype)
+    return Surrogate.from_arrays(arrays)
+
+
+def falling(start: int, end: int, steps: int) -> list[int]:
+    """Counts that fall from `start`, which is left out, to `end`, each about the same fraction of the one before.
+
+    n_k = start (end / start)^(k / steps), rounded, for k = 1 ... steps. Raises ValueError unless start >= end >= 1
+    and steps >= 1.
+    """
+    if not start >= end >= 1 <= steps:
+        raise ValueError(f"need start >= end >= 1 and at least one step, got {start}, {end} and {steps}")
+    return [round(start * (end / start) ** (k / steps)) for k in range(1, steps + 1)]
+
+
+def prune_in_steps(
+    model: Surrogate, criterion: Criterion, counts: Sequence[int], tune: Callable[[Surrogate, int], Surrogate]
+) -> Surrogate:
+    """Prune to each of `counts` nodes a layer in turn, each time by what `criterion` says of the nodes that are left.
+
+    Between two steps, and only there, the k-th of them is followed by model = tune(model, k), k = 1, 2, ...: brief
+    fine-tuning. One count is pruning in one shot. Raises ValueError as `most_significant` and `prune` do.
+    """
+    for step, count in enumerate(counts):
+        if step:
+            model = tune(model, step)
+        scores, constants = criterion(model)
+        model = prune(model, most_significant(scores, count), constants)
+    return model

@@ -1,0 +1,169 @@
+"""What holding nodes at constants does to the output: bounds that are proven over a whole box of inputs.
+
+Let the nodes i of a set R be held at constants c_i, and call n_i their values and f_R the changed network.
+
+Theorem. Let [n] and the adjoints come from the interval analysis of one box, and c_i be in [n_i]. Then
+
+    |f_R(x) - f(x)| <= sum_{i in R} max |c_i - [n_i]| max |adjoint of n_i|    for all x in the box,
+
+which is sum S_i / 2 for the midpoints. Proof. Replace layer by layer, the first one first. In the natural interval
+extension the layers above l know of those below only the box [n_l], so that the adjoints of layer l are enclosed on
+all of that box: it is convex and holds the values, the constants and the segments between them. The change of step l
+is the integral of the derivative along the segment, which at a kink (relu) is one of the two that an undecided
+comparison encloses. What is left below has values in the same boxes, by induction, and above l the network is still
+the old one.
+
+Adjoints of sub-boxes, or of zonotopes, are enclosed on the values that are reached, without the segments; the second
+replacement, moreover, starts from a network that has changed. The tight bound follows the whole way instead, with
+n_i + t (c_i - n_i) for the nodes of R and t from 0 to 1: f_R(x) - f(x) lies in the hull of the derivatives in t.
+
+Proven means given the table of bounds `rounding.ELEMENTARY`. f and f_R are exact functions of their floating-point
+weights; a network that is computed, and `nodes.prune`, which folds constants into a bias, add rounding errors of
+their own.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sobolev_utils.arrays import as_floats
+from sobolev_utils.enclosures.branch_and_bound import enclose_subdivided
+from sobolev_utils.enclosures.intervals import Interval, enclose
+from sobolev_utils.learning.surrogate import Surrogate
+from sobolev_utils.pruning.attained import extremes
+from sobolev_utils.pruning.significance import Significance, expect
+
+__all__ = ["Step", "change", "change_bound", "changes_enclosed", "changes_found"]
+
+# Indices of the nodes that stay in each hidden layer, and constants (width,) at which the others are held.
+Step = tuple[Sequence[np.ndarray], Sequence[jax.Array]]
+
+
+def change_bound(analysis: Significance, keep: Sequence[np.ndarray], constants: Sequence[jax.Array]) -> float:
+    """The bound of the theorem, in units of the output: nodes outside `keep` are held at `constants`, (width,) each.
+
+    analysis: `significance.analyse` of one box by "intervals" or "operations". For the midpoints of its values the
+    bound is half the sum of the significances. Raises ValueError for an analysis by another method, which proves
+    nothing here, and for a constant that is not in the enclosure of its node.
+    """
+    expect(analysis, ("operations", "intervals"), "the analysis")
+    total = 0.0
+    layers = zip(analysis.values[1:-1], analysis.adjoints[1:-1], keep, constants, strict=True)
+    for layer, (values, adjoints, kept, given) in enumerate(layers, start=1):
+        constant = _constants(given, values.shape, layer)
+        gone = np.flatnonzero(_gone(values.shape[0], kept))
+        outside = gone[~np.asarray(values.contains(constant))[gone]]
+        if outside.size:
+            node = outside[0]
+            raise ValueError(
+                f"layer {layer}: the constant of node {node} is not in the enclosure of its values: got "
+                f"{constant[node]:g}, expected {values.lower[node]:g} to {values.upper[node]:g}, as a midpoint is"
+            )
+        distance = np.maximum(values.upper - constant, constant - values.lower).astype(np.float64)
+        # sum and factors are rounded to nearest, or to zero: a millionth and the smallest normal number cover that
+        distance += np.finfo(np.float32).smallest_normal
+        slope = np.asarray(adjoints.magnitude, np.float64)
+        # what is never heard changes nothing, however far it moves
+        change = np.where(slope == 0, 0, distance) * slope
+        total += (1 + 1e-6) * float(change[gone].sum())
+    return total
+
+
+def _constants(constant, shape, layer):
+    """The constants of a layer as an array. Raises ValueError unless there is one for each node."""
+    constant = as_floats(constant, name=f"the constants of layer {layer}")
+    if constant.shape != shape:
+        raise ValueError(f"layer {layer}: expected constants of shape {shape}, one per node, got {constant.shape}")
+    return constant
+
+
+def removed(widths: Sequence[int], keep: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """For each hidden layer a mask (width,) of the nodes that do not stay."""
+    return [_gone(width, kept) for width, kept in zip(widths, keep, strict=True)]
+
+
+def _gone(width, kept):
+    """A mask (width,) of the nodes that do not stay. Raises ValueError for a mask in place of indices."""
+    kept = np.asarray(kept)
+    if kept.size and (kept.dtype.kind not in "iu" or kept.min() < 0 or kept.max() >= width):
+        raise ValueError(f"expected the indices of nodes that stay, from 0 to {width - 1}, got {kept}")
+    return np.isin(np.arange(width), kept, invert=True)
+
+
+def change(
+    model: Surrogate, x: jax.Array, t: jax.Array, masks: Sequence[jax.Array], constants: Sequence[jax.Array]
+) -> jax.Array:
+    """f_t(x) for x (n_inputs,): a node i that the masks name has the value n_i + t (c_i - n_i)."""
+
+    def towards(layer, values):
+        constant = jnp.asarray(constants[layer - 1], values.dtype)
+        return jnp.where(masks[layer - 1], values + t * (constant - values), values)
+
+    return model.nodes(x, towards)[-1]
+
+
+def changes_found(model: Surrogate, box: Interval, steps: Sequence[Step], **search) -> Interval:
+    """The range of f_R - f for each step, (n_steps,), as far as `attained.extremes` finds it from inside.
+
+    In double precision, as single precision would drown the small ones; NumPy arrays.
+    """
+
+    def difference(x):
+        return jax.vmap(lambda *step: change(model, x, 1.0, *step) - change(model, x, 0.0, *step))(*stacked)
+
+    with jax.enable_x64(True):
+        stacked = _stacked(model, steps, jnp.float64)
+        wide = Interval(*(jnp.asarray(np.asarray(end), jnp.float64) for end in (box.lower, box.upper)))
+        return Interval(*map(np.asarray, jax.tree.leaves(extremes(difference, wide, **search))))
+
+
+def changes_enclosed(
+    model: Surrogate,
+    box: Interval,
+    steps: Sequence[Step],
+    *,
+    boxes: int = 2**10,
+    tolerance: float = 0.05,
+    batch: int = 64,
+) -> Interval:
+    """Tight enclosures of f_R - f over the box for several R, (n_steps,).
+
+    On each sub-box it is the derivative in t over [0, 1], within the difference of the enclosures of f_R and f, which
+    is the better one where much is removed. Sub-boxes are split where the enclosures go furthest beyond the ranges
+    found from inside, by more than `tolerance` of those.
+    """
+    stacked = _stacked(model, steps, box.dtype)
+    inner = changes_found(model, box, steps)
+    inner = Interval(*(jnp.asarray(end, box.dtype) for end in (inner.lower, inner.upper)))
+    weights = jnp.abs(model.delta(box.midpoint))
+    zero, one = jnp.zeros((), box.dtype), jnp.ones((), box.dtype)
+
+    def slope(x, t, *step):
+        return jax.jvp(lambda t: change(model, x, t, *step), (t,), (one,))[1]
+
+    def difference(x, *step):
+        return change(model, x, one, *step) - change(model, x, zero, *step)
+
+    def enclosed(x, *step):
+        return enclose(slope)(x, Interval(zero, one), *step).intersection(enclose(difference)(x, *step))
+
+    def examine(x, parent):
+        y = jax.vmap(lambda *step: enclosed(x, *step))(*stacked).intersection(parent)
+        beyond = jnp.maximum(inner.lower - y.lower, y.upper - inner.upper)
+        beyond = jnp.where(inner.magnitude > 0, beyond / inner.magnitude, 0)
+        return y, jnp.maximum(beyond - tolerance, 0).mean(), jnp.argmax(x.width * weights)
+
+    return enclose_subdivided(examine, box, len(steps), boxes=boxes, batch=batch)
+
+
+def _stacked(model, steps, dtype):
+    """The masks and the constants of all steps, each an array (n_steps, width) for each layer."""
+    masks = zip(*(removed(model.widths, keep) for keep, _ in steps), strict=True)
+    constants = zip(*(constants for _, constants in steps), strict=True)
+    shaped = [
+        [_constants(constant, (width,), layer) for constant in several]
+        for layer, (width, several) in enumerate(zip(model.widths, constants, strict=True), start=1)
+    ]
+    return list(map(jnp.stack, masks)), [jnp.stack(layer).astype(dtype) for layer in shaped]

@@ -1,0 +1,155 @@
+"""What the figures draw is what they were given."""
+
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from flax import nnx
+
+from sobolev_utils.enclosures.intervals import Interval
+from sobolev_utils.learning.surrogate import Surrogate
+from sobolev_utils.paper import figures, node_figures
+from sobolev_utils.paper.case_study import BUDGETS, Truth
+from sobolev_utils.paper.stages import PUBLISHED, QUANTITIES, STAGES, Trained
+from sobolev_utils.pruning.significance import Significance
+
+
+@pytest.fixture(autouse=True)
+def own_style():
+    with plt.rc_context():
+        figures.use_style()
+        yield
+        plt.close("all")
+
+
+def lines(axis):
+    return [np.asarray(line.get_xydata()) for line in axis.get_lines()]
+
+
+def test_derivatives_show_the_surrogate_over_the_sorted_truth():
+    model = Surrogate(2, [3], rngs=nnx.Rngs(0))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(20, 2)))
+    test = Truth(x, x[:, 0], x, x[:, 1])
+    underlying = np.asarray(x.sum(axis=1))
+    trained = dict.fromkeys(BUDGETS, Trained(model, np.ones(2), np.array([0.9, 0.8, 0.7])))
+    figure = figures.derivatives(trained, test, underlying, "name")
+    guesses = (model(x), model.delta(x).sum(axis=1), model.gamma(x))
+    for axis, guess, quantity, r2 in zip(figure.axes, guesses, QUANTITIES, (0.9, 0.8, 0.7), strict=False):
+        points, truth = lines(axis)
+        np.testing.assert_allclose(points, np.column_stack([underlying, guess]))
+        assert (np.diff(truth[:, 0]) > 0).all()
+        assert axis.get_title() == f"{quantity}: 1 − R² = {1 - r2:.1e}"
+    np.testing.assert_allclose(np.sort(lines(figure.axes[1])[1][:, 1]), np.sort(underlying))
+    assert len(figure.axes) == 3 * len(BUDGETS)
+
+
+def test_loss_curves_are_the_histories():
+    histories = {"a": dict.fromkeys(BUDGETS, np.array([3.0, 2.0, 1.0])), "b": {BUDGETS[0]: np.array([5.0, 4.0])}}
+    figure = figures.loss_curves(histories)
+    assert [axis.get_title() for axis in figure.axes] == ["a", "b"]
+    np.testing.assert_array_equal(lines(figure.axes[0])[1], [[1, 3], [2, 2], [3, 1]])
+    np.testing.assert_array_equal(lines(figure.axes[1])[0], [[1, 5], [2, 4]])
+
+
+def analysis(*widths):
+    """One hidden layer between an input and an output, with values of these widths and adjoints of 1 and -3."""
+    hidden = Interval(jnp.zeros(len(widths)), jnp.asarray(widths))
+    one = Interval(jnp.zeros(()), jnp.ones(()))
+    slopes = Interval(jnp.full(len(widths), -3.0), jnp.ones(len(widths)))
+    return Significance([Interval(jnp.zeros(1), jnp.ones(1)), hidden, one], [one, slopes, one])
+
+
+def test_widths_by_layer_show_medians():
+    figure = node_figures.widths_by_layer({"a": analysis(1.0, 2.0, 4.0), "b": analysis(1.0, 1.0, 1.0)})
+    values, adjoints = figure.axes
+    assert [c.lines[0].get_ydata()[0] for c in values.containers] == pytest.approx([2, 1], rel=1e-6)
+    assert [c.lines[0].get_ydata()[0] for c in adjoints.containers] == pytest.approx([3, 3], rel=1e-6)
+    assert [tick.get_text() for tick in values.get_xticklabels()] == ["1", "output"]
+
+
+def test_significance_maps_stand_in_the_order_of_the_last():
+    figure = node_figures.significance_maps({"outer": analysis(4.0, 2.0, 1.0), "inner": analysis(1.0, 3.0, 2.0)})
+    outer, inner = (axis.images[0].get_array()[0] for axis in figure.axes[:2])
+    np.testing.assert_allclose(inner, [1, 2 / 3, 1 / 3], rtol=1e-6)
+    np.testing.assert_allclose(outer, [0.5, 0.25, 1], rtol=1e-6)
+
+
+def test_changes_are_drawn_by_step():
+    figure = node_figures.changes({"bound": [3.0, 2.0], "found": [1.0, 0.5]}, ["one", "two"])
+    assert [list(line.get_ydata()) for line in figure.axes[0].lines[:2]] == [[3, 2], [1, 0.5]]
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["one", "two"]
+
+
+def test_significance_falls_from_one_in_each_layer():
+    figure = node_figures.significance_by_rank([np.array([1.0, 4.0, 2.0]), np.array([3.0, 1.0])], [np.arange(2)] * 2)
+    first, second, cut = lines(figure.axes[0])
+    np.testing.assert_array_equal(first, [[1, 1], [2, 0.5], [3, 0.25]])
+    np.testing.assert_allclose(second, [[1, 1], [2, 1 / 3]])
+    assert (cut[:, 0] == 2.5).all()
+
+
+def test_dense_and_sparse_spend_the_same_number_of_weights():
+    kernels = list(np.random.default_rng(0).normal(size=(2, 6, 6)))
+    figure = node_figures.dense_and_sparse(kernels, [np.array([0, 1]), np.array([2, 5]), np.array([3, 4])])
+    dense, sparse = figure.axes
+    for axis in (dense, sparse):
+        assert [len(collection.get_segments()) for collection in axis.collections] == [4, 4]
+    assert "8 weights, 6 nodes" in dense.get_title()
+    chosen = {tuple(end[1] for end in segment) for segment in sparse.collections[0].get_segments()}
+    largest = np.argsort(-np.abs(kernels[0]), axis=None)[:4]
+    assert chosen == set(zip(*map(list, np.unravel_index(largest, (6, 6))), strict=True))
+
+
+def test_seed_spread_shows_every_seed_and_the_published_run():
+    rows = [
+        (b, s, q, seed, 0.9 + seed / 100) for b in BUDGETS for s in STAGES for q in QUANTITIES for seed in range(3)
+    ]
+    table = pd.DataFrame(rows, columns=["budget", "stage", "quantity", "seed", "r2"])
+    table.attrs["of"] = "7 assets"
+    figure = figures.seed_spread(table, PUBLISHED)
+    assert [axis.get_title() for axis in figure.axes] == list(QUANTITIES)
+    for index, axis in enumerate(figure.axes):
+        *ours, published = lines(axis)[: len(BUDGETS) + 1]
+        for points in ours:
+            np.testing.assert_allclose(points[:, 1], [0.1, 0.09, 0.08])
+        assert published[0, 1] == 1 - PUBLISHED["oversized"][index]
+
+
+def test_pruning_methods_shows_medians_and_extremes_after_fine_tuning():
+    rows = [
+        (method, size, seed, stage, quantity, r2 - (stage == "before"))
+        for method in ("scratch", "iasa_plain")
+        for size in (40, 433)
+        for stage in ("before", "pruned")
+        for quantity in QUANTITIES
+        for seed, r2 in enumerate((0.7, 0.9, 0.99, 0.8 - 0.1 * (method == "scratch"), 0.95))
+    ]
+    table = pd.DataFrame(rows, columns=["method", "parameters", "seed", "stage", "quantity", "r2"])
+    table.attrs["of"] = "7 assets"
+    figure = figures.pruning_methods(table)
+    titles = [f"{quantity}, {size} parameters" for size in (433, 40) for quantity in QUANTITIES]
+    assert [axis.get_title() for axis in figure.axes] == titles
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+        "IASA, plain intervals",
+        "trained from scratch",
+    ]
+    for axis in figure.axes:
+        extremes, quartiles, median, *scratch = lines(axis)
+        np.testing.assert_allclose(extremes, [[0.01, 0], [0.3, 0]])
+        np.testing.assert_allclose(quartiles, [[0.05, 0], [0.2, 0]])
+        np.testing.assert_allclose(median, [[0.1, 0]])
+        np.testing.assert_allclose(scratch[1], [[0.05, 1], [0.3, 1]])
+        assert axis.get_xscale() == "log" and axis.yaxis_inverted()
+
+
+def test_figures_of_studies_say_what_these_were_made_with():
+    table = pd.DataFrame({"varied": ["inputs", "outputs"], "way": "values", "value": [7, 1], "seconds": [1e-3, 2e-3]})
+    with pytest.raises(KeyError, match="of"):
+        figures.step_cost(table)
+    table.attrs["of"] = "3 assets, strike 1"
+    assert figures.step_cost(table).get_supxlabel() == "study of 3 assets, strike 1"
+    other = table.copy()
+    other.attrs["of"] = "5 assets"
+    figure = figures.caption(plt.figure(), table, other, table)
+    assert figure.get_supxlabel() == "study of 3 assets, strike 1; and of 5 assets"

@@ -1,0 +1,503 @@
+"""The driver stops at every kind of fault with one line, and what it leaves behind is the same every time."""
+
+import ast
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import papermill
+import pytest
+from flax import nnx
+from nbformat.v4 import new_code_cell
+from stubs import is_running, write_notebook
+
+from sobolev_utils.learning.surrogate import Surrogate
+from sobolev_utils.paper import artifacts, provenance, reproduce, schedule
+from sobolev_utils.paper.case_study import BUDGETS
+from sobolev_utils.paper.execution import SAFE, ReproductionError, read_parameters, run_notebook
+from sobolev_utils.paper.reproduce import main
+from sobolev_utils.paper.stages import STAGES, Trained, save_stage
+
+REPORT = """from pathlib import Path
+import os
+folder = Path(os.environ["SOBOLEV_RESULTS"]) / "tables"
+folder.mkdir(parents=True, exist_ok=True)
+written = (folder / "seen.csv").write_text(f"{Path.cwd().name},{seed!r}")
+written = (folder / "timings.csv").write_text(str(os.getpid()))"""
+
+
+@pytest.fixture
+def notebooks(tmp_path):
+    return tmp_path / "a {folder} of notebooks"
+
+
+@pytest.fixture
+def results(tmp_path):
+    return tmp_path / "results"
+
+
+def test_a_full_run_leaves_copies_and_the_same_provenance_twice(notebooks, results, capfd, monkeypatch):
+    monkeypatch.setenv("SOBOLEV_RESULTS", "kept")
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    inline = "import os; assert 'inline' in os.environ['MPLBACKEND']"
+    path = write_notebook(notebooks, "01_first", REPORT, inline, writes="`tables/seen.csv`")
+    write_notebook(notebooks, "02_second", "6 * 7", parameters="", reads="`tables/seen.csv`")
+    command = ["--results", str(results), "-p", "seed", "7"]
+    assert main(command, notebooks=notebooks) == 0
+
+    *told, last = capfd.readouterr().out.splitlines()
+    assert [line.split(maxsplit=1)[1] for line in told if "runs" in line] == ["runs: no record of a run"] * 2
+    first, second = [line for line in told if "runs" not in line]
+    assert first.startswith("01_first") and " .... " in first and first.endswith(" s")
+    assert second.startswith("02_second") and " . " in second
+    assert last == f"the results are in {results}"
+    assert (results / "tables" / "seen.csv").read_text() == f"{notebooks.name},7"
+    executed = nbformat.read(results / "notebooks" / "02_second.ipynb", as_version=4)
+    assert executed.cells[-1].outputs[0].data["text/plain"] == "42"
+    kernel = int((results / "tables" / "timings.csv").read_text())
+    assert not is_running(kernel)
+    assert (os.environ["SOBOLEV_RESULTS"], os.environ["MPLBACKEND"]) == ("kept", "agg")
+
+    written = (results / "provenance.json").read_bytes()
+    record = json.loads(written)
+    assert record["parameters"] == {"01_first": {"seed": 7}, "02_second": {}}
+    assert record["versions"]["python"].startswith("3.")
+    assert record["results"].keys() == {"tables/seen.csv"}
+    assert {"requirements.lock", "sobolev_utils/paper/reproduce.py", "notebooks/01_first.ipynb"} <= record[
+        "sources"
+    ].keys()
+
+    assert main([*command, "01_first"], notebooks=notebooks) == 0
+    assert (results / "provenance.json").read_bytes() == written
+    assert path.exists()
+
+
+FAULTS = {
+    "error": (["1", "# why\n1 / 0", "2"], "In [4] `# why`: ZeroDivisionError: division by zero"),
+    "error of two lines": (["raise OSError('a\\nb')"], "In [3] `raise OSError('a\\nb')`: OSError: a b"),
+    "killed kernel": (
+        ["import os", "os.kill(os.getpid(), 9)", "2"],
+        "In [4] `os.kill(os.getpid(), 9)`: DeadKernelError: Kernel died",
+    ),
+    "exit": (["import sys", "sys.exit(0)", "2"], "In [4] `sys.exit(0)`: SystemExit: 0"),
+    "exit in the last cell": (["raise SystemExit"], "In [3] `raise SystemExit`: SystemExit"),
+    "never ran": (["1", "", "2"], "In [4] `(empty)`: did not run"),
+}
+
+
+@pytest.mark.parametrize("sources, fault", FAULTS.values(), ids=FAULTS)
+def test_every_fault_is_one_line_that_says_where(notebooks, results, capfd, sources, fault):
+    write_notebook(notebooks, "01_first", *sources, writes="`tables/one.csv`")
+    write_notebook(notebooks, "02_second", "raise SystemError('must not be reached')", reads="`tables/one.csv`")
+    assert main(["--results", str(results), "-p", "seed", "7"], notebooks=notebooks) == 1
+    out, err = capfd.readouterr()
+    copy = results / "notebooks" / "failed" / "01_first.ipynb"
+    assert (out.count("\n"), err) == (2, f"reproduce: 01_first, {fault}; {SAFE}; see {copy}\n")
+    assert nbformat.read(copy, as_version=4).cells
+    assert not (results / "provenance.json").exists()
+
+
+def test_a_kernel_that_does_not_start_is_a_fault_too(notebooks, results, monkeypatch):
+    earlier = write_notebook(results / "notebooks", "01_first", "1")
+
+    def refuse(*_, **__):
+        raise RuntimeError("no kernel\nhere")
+
+    def fill(_, draft, **__):
+        draft.touch()
+        raise OSError("No space left on device")
+
+    path = write_notebook(notebooks, "01_first", "1")
+    for end, told in ((refuse, "RuntimeError: no kernel here"), (fill, "OSError: No space left on device")):
+        monkeypatch.setattr(papermill, "execute_notebook", end)
+        with pytest.raises(ReproductionError, match=f"^01_first did not run: {told}; every file"):
+            run_notebook(path, results, {})
+    assert earlier.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "ignored", "told"),
+    [("SIGTERM", False, "interrupted"), ("SIGHUP", False, "interrupted"), ("SIGHUP", True, "went on")],
+)
+def test_what_ends_a_process_ends_it_as_ctrl_c_does_but_nohup_holds(name, ignored, told):
+    program = f"""
+import os, signal
+from sobolev_utils.paper.execution import end_in_good_order
+if {ignored}:
+    signal.signal(signal.{name}, signal.SIG_IGN)
+end_in_good_order()
+try:
+    os.kill(os.getpid(), signal.{name})
+    print("went on")
+except KeyboardInterrupt:
+    print("interrupted")"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout == f"{told}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-p", "sed", "7"], "no notebook has a parameter 'sed'; there are: rate, seed, tight"),
+        (["-p", "seed", "x"], "01_first: seed = 'x' is not admissible, expected an int"),
+        (["-p", "tight", "1"], "02_second: tight = 1 is not admissible, expected a bool"),
+        (["-p", "seed", "-1"], "01_first: seed = -1 is not admissible, expected a number from 0 to 4,294,967,295"),
+        (["03_third"], "no notebook 03_third in {folder}; there are: 01_first, 02_second"),
+    ],
+)
+def test_what_cannot_be_run_is_told_before_any_work(notebooks, results, capfd, arguments, message):
+    write_notebook(notebooks, "01_first", "1")
+    write_notebook(notebooks, "02_second", "1", parameters="rate: float = 1e-3\ntight: bool = False")
+    assert main(["--results", str(results), *arguments], notebooks=notebooks) == 1
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", f"reproduce: {message.replace('{folder}', str(notebooks))}\n")
+    assert not results.exists()
+
+
+def test_no_notebooks_is_a_fault(tmp_path, capfd):
+    assert main(["--results", str(tmp_path)], notebooks=tmp_path) == 1
+    assert "no notebook named like 01_name.ipynb" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("source", ["seed: int = 6 * 7", "import os", "seed: int =", "a.b = 1"])
+def test_a_parameters_cell_of_anything_but_literals_is_a_fault(notebooks, source):
+    path = write_notebook(notebooks, "01_first", parameters=source)
+    with pytest.raises(ReproductionError, match="expected a notebook with nothing but"):
+        read_parameters(path)
+
+
+def test_a_file_that_is_no_notebook_is_a_fault(tmp_path):
+    path = tmp_path / "01_first.ipynb"
+    path.write_text("{")
+    with pytest.raises(ReproductionError, match="JSONDecodeError"):
+        read_parameters(path)
+
+
+def test_each_notebook_gets_the_parameters_it_has(notebooks, results, monkeypatch):
+    calls = {}
+
+    def run(path, results, given, **_):
+        calls[path.stem] = given
+        return {}
+
+    monkeypatch.setattr(reproduce, "run_notebook", run)
+    write_notebook(notebooks, "01_first")
+    write_notebook(
+        notebooks, "02_second", parameters="rate: float = 1e-3\npoints: str = 'sobol'\ntight: bool = False"
+    )
+    command = "-p rate 1 -p points pseudo_random -p tight true -p seed 7".split()
+    assert main([*command, "--results", str(results)], notebooks=notebooks) == 0
+    assert calls == {"01_first": {"seed": 7}, "02_second": {"rate": 1.0, "points": "pseudo_random", "tight": True}}
+    record = json.loads((results / "provenance.json").read_text())
+    assert record["parameters"]["02_second"] == {"rate": 1.0, "points": "pseudo_random", "tight": True}
+
+
+def test_a_partial_run_keeps_what_is_recorded_of_the_others(notebooks, results, monkeypatch):
+    monkeypatch.setattr(reproduce, "run_notebook", lambda *_, **__: {})
+    write_notebook(notebooks, "01_first")
+    write_notebook(notebooks, "02_second")
+    main(["--results", str(results)], notebooks=notebooks)
+    main(["--results", str(results), "02_second", "-p", "seed", "7"], notebooks=notebooks)
+    path = results / "provenance.json"
+    assert json.loads(path.read_text())["parameters"] == {"01_first": {"seed": 42}, "02_second": {"seed": 7}}
+    path.write_text("<<<<<<< a merge conflict")
+    main(["--results", str(results), "02_second"], notebooks=notebooks)
+    assert json.loads(path.read_text())["parameters"] == {"02_second": {"seed": 42}}
+
+
+def test_the_fingerprint_of_a_notebook_sees_sources_and_tags_but_not_outputs(notebooks, results):
+    def fingerprint():
+        record = provenance.write_provenance(results, [path], {})
+        return json.loads(record.read_text())["sources"]["notebooks/01_first.ipynb"]
+
+    path = write_notebook(notebooks, "01_first", "1")
+    before, notebook = fingerprint(), nbformat.read(path, as_version=4)
+    notebook.cells[-1].update(execution_count=2, outputs=[nbformat.v4.new_output("stream", text="1")])
+    nbformat.write(notebook, path)
+    assert fingerprint() == before
+    notebook.cells[-1].metadata["tags"] = ["nbval-ignore-output"]
+    nbformat.write(notebook, path)
+    tagged = fingerprint()
+    notebook.cells[-1].source = "2"
+    nbformat.write(notebook, path)
+    assert len({before, tagged, fingerprint()}) == 3
+
+
+class TestSeeds:
+    @pytest.fixture
+    def makers(self, notebooks, monkeypatch):
+        """The notebooks that make artefacts, with a stand-in for running them, and one that makes none."""
+        for stem in artifacts.MADE_BY.values():
+            write_notebook(notebooks, stem)
+        write_notebook(notebooks, "06_results")
+        names = {stem: name for name, stem in artifacts.MADE_BY.items()}
+
+        def save(path, results, parameters, begin, hold, timeout):
+            hold()
+            trained = Trained(
+                Surrogate(7, [3, 3], rngs=nnx.Rngs(0)), np.ones(5), np.full(3, parameters["seed"] / 100)
+            )
+            chain = {"oversized": {}, "pruned": {"oversized": parameters}}
+            made_by = parameters | chain.get(names[path.stem], {"pruned": parameters | chain["pruned"]})
+            save_stage(results, names[path.stem], dict.fromkeys(BUDGETS, trained), made_by)
+            return {}
+
+        monkeypatch.setattr(reproduce, "run_notebook", save)
+        return notebooks
+
+    def test_collects_one_table_and_leaves_nothing_else(self, makers, results, capfd):
+        assert main(["--seeds", "2", "--results", str(results)], notebooks=makers) == 0
+        told = [line for line in capfd.readouterr().out.splitlines() if line.startswith("seed")]
+        assert told == ["seed 42 done, 1 of 2", "seed 43 done, 2 of 2"]
+        table = pd.read_csv(results / "tables" / "r2_seeds.csv")
+        assert list(table.columns) == ["budget", "stage", "quantity", "seed", "r2"]
+        assert len(table) == 2 * 3 * 4 * 3
+        assert (table.r2 == table.seed / 100).all()
+        files = {path.relative_to(results).as_posix() for path in results.rglob("[!.]*") if path.is_file()}
+        assert files == {"tables/r2_seeds.csv", "tables/studies.json", "tables/SHA256SUMS", "provenance.json"}
+
+    def test_writes_no_table_when_one_seed_fails(self, makers, results, monkeypatch, capfd):
+        save = reproduce.run_notebook
+
+        def fail_at_43(path, folder, parameters, **options):
+            if parameters["seed"] == 43 and path.stem.startswith("03"):
+                raise ReproductionError(f"03 failed in {folder}")
+            return save(path, folder, parameters, **options)
+
+        monkeypatch.setattr(reproduce, "run_notebook", fail_at_43)
+        assert main(["--seeds", "3", "--results", str(results)], notebooks=makers) == 1
+        assert capfd.readouterr().err == f"reproduce: 03 failed in {results}/data/seed_43\n"
+        assert not (results / "tables").exists()
+
+    @pytest.mark.parametrize(
+        "arguments", [["--seeds", "-1"], ["--seeds", "2", "03"], ["--seeds", "2", "-p", "seed", "1"]]
+    )
+    def test_rejects_what_makes_no_sense(self, arguments, capfd):
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+        assert exit_.value.code == 2
+        assert "--seeds" in capfd.readouterr().err
+
+
+MEET = """import os, pathlib, time
+me = {!r}
+pathlib.Path(me).write_text(str(os.getpid()))
+while not all(path.exists() and path.read_text() for path in map(pathlib.Path, {!r})):
+    time.sleep(0.05)"""
+
+
+def meet(me, *others):
+    """A cell that leaves its kernel's number in a file, and ends when it sees those of others."""
+    return MEET.format(me, others)
+
+
+def insert_imports(path, source):
+    """A cell before that of the parameters."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.insert(1, new_code_cell(source))
+    nbformat.write(notebook, path)
+
+
+class TestAtOnce:
+    @pytest.fixture(autouse=True)
+    def two(self, monkeypatch):
+        monkeypatch.setattr(schedule, "AT_ONCE", 2)
+
+    def test_notebooks_that_do_not_need_each_other_run_together_in_the_right_place(self, notebooks, results, capfd):
+        before = os.getcwd()
+        for me, other in ("ab", "ba"):
+            checks = [meet(me, other), "from os import environ; environ['SOBOLEV_RESULTS'], environ['MPLBACKEND']"]
+            write_notebook(notebooks, f"01_{me}", *checks)
+        assert main(["--results", str(results)], notebooks=notebooks) == 0
+        out, err = capfd.readouterr()
+        assert (sorted({line.split()[0] for line in out.splitlines()[:-1]}), err) == (["01_a", "01_b"], "")
+        assert os.getcwd() == before
+        for me in "ab":
+            last = nbformat.read(results / "notebooks" / f"01_{me}.ipynb", as_version=4).cells[-1]
+            assert str(results) in last.outputs[0].data["text/plain"]
+            assert not is_running(int((notebooks / me).read_text()))
+
+    def test_only_the_imports_of_a_notebook_run_before_its_turn(self, notebooks, results):
+        late = ["import time; time.sleep(0.5)", "open('done', 'x')"]
+        write_notebook(notebooks, "02_a", meet("a", "imported"), *late, writes="`tables/a.csv`")
+        check = "import pathlib; assert pathlib.Path('done').exists()"
+        path = write_notebook(notebooks, "01_b", check, reads="`tables/a.csv`")
+        insert_imports(path, "import pathlib; pathlib.Path('imported').write_text('yes')")
+        assert main(["--results", str(results)], notebooks=notebooks) == 0
+
+    def test_nothing_follows_the_imports_after_a_fault(self, notebooks, results):
+        write_notebook(notebooks, "01_a", "1 / 0")
+        path = write_notebook(notebooks, "02_b", "open('b', 'x')")
+        insert_imports(path, "import time; time.sleep(3)")
+        assert main(["--results", str(results)], notebooks=notebooks) == 1
+        assert not (notebooks / "b").exists()
+
+    def test_a_fault_ends_the_others(self, notebooks, results, capfd):
+        write_notebook(notebooks, "01_a", meet("a", "b"), "import time; time.sleep(60)")
+        write_notebook(notebooks, "02_b", meet("b", "a"), "1 / 0")
+        write_notebook(notebooks, "03_c", "open('c', 'x')")
+        start = time.monotonic()
+        assert main(["--results", str(results)], notebooks=notebooks) == 1
+        assert time.monotonic() - start < 30
+        out, err = capfd.readouterr()
+        assert ("..." in out, err.count("\n")) == (False, 1)
+        assert err.startswith("reproduce: 02_b, In [3] `1 / 0`: ZeroDivisionError")
+        assert not (notebooks / "c").exists() and not (results / "provenance.json").exists()
+        assert not any(is_running(int((notebooks / me).read_text())) for me in "ab")
+
+    def test_an_interrupt_ends_the_kernels_and_is_one_line(self, notebooks, results):
+        for me in "ab":
+            write_notebook(notebooks, f"01_{me}", meet(me, "never"), parameters="")
+        program = (
+            "import signal, sys, pathlib; from sobolev_utils.paper import reproduce, schedule\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler); schedule.AT_ONCE = 2\n"
+            f"sys.exit(reproduce.main(['--results', {str(results)!r}], notebooks=pathlib.Path({str(notebooks)!r})))"
+        )
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen([sys.executable, "-c", program], **pipes) as driver:
+            pids = [notebooks / me for me in "ab"]
+            while not all(pid.exists() and pid.read_text() for pid in pids):
+                assert driver.poll() is None
+                time.sleep(0.05)
+            driver.send_signal(signal.SIGINT)
+            err = driver.communicate(timeout=30)[1]
+        assert (driver.returncode, err) == (130, f"reproduce: interrupted; {SAFE}\n")
+        assert not any(is_running(int(pid.read_text())) for pid in pids)
+
+
+class TestThePaper:
+    """The notebooks of the paper, as they are."""
+
+    @pytest.fixture
+    def makers(self):
+        """For each notebook all that are done when it goes on after its imports."""
+        found = schedule.waits(sorted(reproduce.NOTEBOOKS.glob("*.ipynb")))
+        return {path.stem: set(needed) for path, needed in found.items()}
+
+    def test_their_heads_name_the_artefacts_that_they_make(self):
+        for name, stem in artifacts.MADE_BY.items():
+            assert f"data/{name}.npz" in schedule.declared(reproduce.NOTEBOOKS / f"{stem}.ipynb", "Writes")
+
+    def test_their_heads_name_the_tables_that_they_write(self):
+        for path in reproduce.NOTEBOOKS.glob("*.ipynb"):
+            written = [f"tables/{name}.csv" for name in saved_tables(path.stem)]
+            assert schedule.undeclared(path, "Writes", written) == []
+        assert set(saved_tables("06_results")) == {"r2", "r2_table", "r2_spread", "onnx_agreement"}
+
+    def test_they_wait_for_all_that_they_load(self, makers):
+        for stem, done in makers.items():
+            assert {artifacts.MADE_BY[name] for name in loaded(stem)} <= {*done, stem}
+
+    def test_04_and_05_run_at_once_and_nothing_too_early(self, makers, notebooks, results, monkeypatch):
+        both, ended = threading.Barrier(2, timeout=30), set()
+
+        def run(path, results, parameters, begin, hold, timeout):
+            hold()
+            assert makers[path.stem] <= ended
+            if "sobolev" in path.stem:
+                both.wait()
+            ended.add(path.stem)
+            return {}
+
+        monkeypatch.setattr(reproduce, "run_notebook", run)
+        monkeypatch.setattr(schedule, "AT_ONCE", 2)
+        assert main(["--results", str(results)]) == 0
+        assert ended == makers.keys()
+
+
+def nodes(stem):
+    """The syntax tree of a notebook's code, node by node."""
+    cells = nbformat.read(reproduce.NOTEBOOKS / f"{stem}.ipynb", as_version=4).cells
+    return ast.walk(ast.parse("\n".join(cell.source for cell in cells if cell.cell_type == "code")))
+
+
+def saved_tables(stem):
+    for node in nodes(stem):
+        match node:
+            case ast.Call(ast.Attribute(attr="save_table"), [_, ast.Constant(name), *_]):
+                yield name
+
+
+def loaded(stem):
+    """The artefacts that the code of a notebook loads; all where it loads them by anything but their name."""
+    for node in nodes(stem):
+        match node:
+            case ast.Call(ast.Name("load_problem")):
+                yield "problem"
+            case ast.Call(ast.Name("load_stage") | ast.Attribute(attr="load"), [_, ast.Constant(name), *_]):
+                yield name
+            case ast.Call(ast.Name("load_stage" | "collect_r2") | ast.Attribute(attr="load")):
+                yield from STAGES
+
+
+def test_the_command_line_is_quiet_on_success(tmp_path):
+    write_notebook(tmp_path, "01_first", "import warnings; warnings.warn('in the copy only')")
+    program = f"""
+import sys
+from pathlib import Path
+from sobolev_utils.learning.surrogate import Surrogate
+from sobolev_utils.paper.case_study import BUDGETS
+from sobolev_utils.paper.reproduce import main
+from sobolev_utils.paper.stages import Trained, save_stage
+sys.exit(main(["--results", {str(tmp_path / "results")!r}], notebooks=Path({str(tmp_path)!r})))"""
+    command = [sys.executable, "-W", "default", "-c", program]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_the_module_has_a_command_line():
+    command = [sys.executable, "-m", "sobolev_utils.paper.reproduce", "--help"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0
+    assert "--seeds N" in run.stdout
+    assert Path(reproduce.NOTEBOOKS).name == "notebooks"
+
+
+def test_the_results_folder_is_no_parameter(notebooks, results, capfd):
+    write_notebook(notebooks, "01_a", "1")
+    assert main(["-p", "results", "x", "--results", str(results)], notebooks=notebooks) == 1
+    assert "chosen with --results" in capfd.readouterr().err
+
+
+class TestKeepOutputs:
+    def test_puts_outputs_and_counts_into_the_notebook_and_nothing_else(self, notebooks, results):
+        path = write_notebook(notebooks, "01_a", "for i in range(3):\n    print(i, end='\\r')\nprint('done', seed)")
+        before = nbformat.read(path, as_version=4)
+        assert main(["--keep-outputs", "--results", str(results)], notebooks=notebooks) == 0
+        after = nbformat.read(path, as_version=4)
+        assert after.cells[-1].outputs[0].text == "done 42\n"
+        assert [cell.get("execution_count") for cell in after.cells] == [None, 1, 2]
+        for cell in after.cells[1:]:
+            cell.outputs, cell.execution_count = [], None
+        assert after == before
+
+    @pytest.mark.parametrize("edit", [lambda cells: cells[-1].update(source="2"), lambda cells: cells.pop()])
+    def test_refuses_a_notebook_edited_while_it_ran(self, notebooks, results, capfd, monkeypatch, edit):
+        path = write_notebook(notebooks, "01_a", "1")
+
+        def run(path, results, given, **_):
+            copy = write_notebook(results / "notebooks", path.stem, "1")
+            notebook = nbformat.read(copy, as_version=4)
+            edit(notebook.cells)
+            nbformat.write(notebook, path)
+            return {}
+
+        monkeypatch.setattr(reproduce, "run_notebook", run)
+        assert main(["--keep-outputs", "--results", str(results)], notebooks=notebooks) == 1
+        told = f"01_a was edited while it ran, and keeps its outputs: run it again; {SAFE}"
+        assert capfd.readouterr().err == f"reproduce: {told}\n"
+        assert not any(cell.get("outputs") for cell in nbformat.read(path, as_version=4).cells)
+
+    @pytest.mark.parametrize("more", [["--seeds", "2"], ["-p", "seed", "7"]])
+    def test_is_for_the_default_parameters(self, more, capfd):
+        with pytest.raises(SystemExit):
+            main(["--keep-outputs", *more])
+        assert "--keep-outputs is for the default parameters" in capfd.readouterr().err

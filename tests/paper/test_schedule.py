@@ -1,0 +1,41 @@
+"""Notebooks wait for those that write what they read, whatever their names."""
+
+import pytest
+from stubs import write_notebook
+
+from sobolev_utils.paper.execution import ReproductionError
+from sobolev_utils.paper.schedule import declared, undeclared, waits
+
+
+def paths(folder, **heads):
+    """Notebooks by stem, each with what its head says that it reads and writes."""
+    return [write_notebook(folder, stem, reads=reads, writes=writes) for stem, (reads, writes) in heads.items()]
+
+
+def test_the_order_follows_from_what_is_read_not_from_names(tmp_path):
+    found = paths(
+        tmp_path,
+        explore=("`data/pruned.npz` and `data/problem.npz`", "nothing"),
+        data=("nothing", "`data/problem.npz` (a\nsample) and figures"),
+        prune=("`data/problem.npz`, `tables/study.csv` (`make study`)", "`data/pruned.npz`,\n`tables/a.csv`"),
+        alone=("nothing", "figures"),
+    )
+    explore, data, prune, alone = found
+    assert waits(found) == {data: [], alone: [], prune: ["data"], explore: ["data", "prune"]}
+    assert list(waits(found)) == [data, alone, prune, explore]
+    assert declared(prune, "Writes") == ["data/pruned.npz", "tables/a.csv"]
+    files = ["data/pruned.npz", "tables/a.csv", "tables/a.md", "tables/b.csv", "figures/c.png", "../tables/d.csv"]
+    assert undeclared(prune, "Writes", files) == ["tables/b.csv"]
+
+
+def test_notebooks_that_wait_for_one_another_are_a_fault(tmp_path):
+    found = paths(
+        tmp_path, one=("`data/b.npz`", "`data/a.npz`"), two=("`data/a.npz`", "`data/b.npz`"), three=("nothing", "a")
+    )
+    with pytest.raises(ReproductionError, match="the heads of one, two make them wait for one another"):
+        waits(found)
+
+
+def test_a_head_that_does_not_say_what_it_reads_is_a_fault(tmp_path):
+    with pytest.raises(ReproductionError, match=r"head of one names no file after \*\*Reads\*\*"):
+        waits(paths(tmp_path, one=("the artefacts of notebook 01", "nothing")))

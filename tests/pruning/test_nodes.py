@@ -1,0 +1,246 @@
+"""Pruning against the network with nodes held at constants, and where it should change nothing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import DTYPES, TOLERANCE, forward, leaves, random_surrogate, uniform_points
+
+from sobolev_utils.learning.surrogate import NORMALISATION, Surrogate
+from sobolev_utils.pruning.nodes import (
+    falling,
+    magnitude,
+    mean_nodes,
+    most_significant,
+    prune,
+    prune_in_steps,
+    random_scores,
+)
+
+MODEL = random_surrogate(3, (5, 4))
+X = uniform_points(20, 3)
+
+
+def nodes(model):
+    """All nodes but the inputs, by NumPy."""
+    return forward(model.arrays(), X)
+
+
+ALL = [np.arange(5), np.arange(4)]
+CONSTANTS = [jnp.linspace(0.1, 0.5, 5), jnp.linspace(-0.2, 0.4, 4)]
+
+
+class TestMostSignificant:
+    SCORES = (jnp.array([0.1, 5.0, 0.3, 2.0]), jnp.array([7.0, 0.0]))
+
+    @pytest.mark.parametrize("keep, expected", [(1, [[1], [0]]), (2, [[1, 3], [0, 1]]), ((3, 1), [[1, 2, 3], [0]])])
+    def test_it_keeps_the_largest_in_the_order_of_the_network(self, keep, expected):
+        assert [list(chosen) for chosen in most_significant(self.SCORES, keep)] == expected
+
+    @pytest.mark.parametrize("keep, expected", [(1, [0]), (2, [0, 2]), (3, [0, 1, 2]), (4, [0, 1, 2, 3])])
+    def test_of_equal_nodes_the_first_stay(self, keep, expected):
+        (chosen,) = most_significant([jnp.array([3.0, 1.0, 3.0, 1.0, 1.0])], keep)
+        assert list(chosen) == expected
+
+    def test_of_many_equal_nodes_too(self):
+        (chosen,) = most_significant([jnp.arange(128.0) % 2], 64 + 10)
+        assert list(chosen) == [*range(20), *range(21, 128, 2)]
+
+    def test_infinite_significance_is_the_largest(self):
+        (chosen,) = most_significant([jnp.array([1e300, jnp.inf, 0.0])], 1)
+        assert list(chosen) == [1]
+
+    @pytest.mark.parametrize(
+        "keep, layer, count", [(0, 1, 0), (3, 2, 3), ((4, 3), 2, 3), ((5, 1), 1, 5), (-1, 1, -1)]
+    )
+    def test_counts_beyond_the_width_are_refused(self, keep, layer, count):
+        with pytest.raises(ValueError, match=f"layer {layer} has . nodes and cannot keep {count}: expected 1 to"):
+            most_significant(self.SCORES, keep)
+
+    @pytest.mark.parametrize("keep", [(1,), (1, 1, 1), ()])
+    def test_another_number_of_counts_is_refused(self, keep):
+        with pytest.raises(ValueError, match="a count or one for each of 2 layers"):
+            most_significant(self.SCORES, keep)
+
+    def test_a_significance_that_is_not_a_number_is_refused(self):
+        with pytest.raises(ValueError, match="layer 2 has 1 nodes whose significance is not a number"):
+            most_significant([self.SCORES[0], jnp.array([1.0, jnp.nan])], 1)
+
+
+def test_mean_nodes_are_means_over_the_samples():
+    for mean, values in zip(mean_nodes(MODEL, X), forward(MODEL.arrays(), X), strict=False):
+        np.testing.assert_allclose(mean, values.mean(axis=0), rtol=1e-13)
+    assert [mean.shape for mean in mean_nodes(MODEL, X)] == [(5,), (4,)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_to_keep_every_node_is_the_identity(dtype):
+    model = random_surrogate(3, (5, 4), "tanh", dtype=dtype)
+    arrays = prune(model, ALL, CONSTANTS).arrays()
+    assert arrays.keys() == model.arrays().keys()
+    for name, array in model.arrays().items():
+        np.testing.assert_array_equal(arrays[name], array, strict=True)
+
+
+def test_the_order_of_what_is_kept_does_not_matter():
+    pruned = prune(MODEL, [np.array([4, 2, 0, 1, 3]), np.array([1, 0, 3, 2])], CONSTANTS)
+    np.testing.assert_allclose(nodes(pruned)[-1], nodes(MODEL)[-1], rtol=1e-13)
+    np.testing.assert_allclose(nodes(pruned)[1], nodes(MODEL)[1][:, [1, 0, 3, 2]], atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "keep", [[[0, 2, 3], [0, 1, 2, 3]], [[0, 1, 2, 3, 4], [3]], [[4, 1], [0, 2]], [[3], [1]]], ids=str
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_removed_node_counts_as_its_constant(keep, dtype):
+    model = random_surrogate(3, (5, 4), dtype=dtype)
+    pruned = prune(model, [np.array(k) for k in keep], CONSTANTS)
+    held = {
+        (layer, node): float(constants[node])
+        for layer, (kept, constants) in enumerate(zip(keep, CONSTANTS, strict=True), start=1)
+        for node in range(len(constants))
+        if node not in kept
+    }
+    first, second, output = forward(model.arrays(), X, held)
+    for found, expected in zip(nodes(pruned), (first[:, keep[0]], second[:, keep[1]], output), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=5 * TOLERANCE[dtype])
+    assert pruned.widths == tuple(map(len, keep))
+    assert {array.dtype for array in leaves(pruned)} == {np.dtype(dtype)}
+
+
+def test_constant_and_unheard_nodes_go_without_a_change():
+    arrays = {name: array.copy() for name, array in MODEL.arrays().items()}
+    arrays["kernel_0"][:, 1] = 0  # node 1 hears nothing, so that it is its own mean
+    arrays["kernel_1"][3] = 0  # node 3 is not heard, so that its constant is of no account
+    model = Surrogate.from_arrays(arrays)
+    pruned = prune(model, [np.array([0, 2, 4]), ALL[1]], mean_nodes(model, X))
+    np.testing.assert_allclose(pruned(X), model(X), rtol=1e-13)
+    np.testing.assert_allclose(pruned.delta(X), model.delta(X), rtol=1e-12)
+    assert pruned.widths == (3, 4)
+
+
+def test_in_two_steps_or_in_one():
+    half = prune(MODEL, [np.array([0, 2, 4]), ALL[1]], CONSTANTS)
+    whole = prune(half, [np.array([0, 2]), np.array([1, 3])], [CONSTANTS[0][jnp.array([0, 2, 4])], CONSTANTS[1]])
+    at_once = prune(MODEL, [np.array([0, 4]), np.array([1, 3])], CONSTANTS)
+    np.testing.assert_allclose(nodes(whole)[-1], nodes(at_once)[-1], rtol=1e-13)
+
+
+def test_the_result_is_a_smaller_surrogate_of_its_own():
+    before = leaves(MODEL)
+    pruned = prune(MODEL, [np.array([0, 2]), np.array([1])], CONSTANTS)
+    assert pruned.n_parameters == (3 * 2 + 2) + (2 + 1) + (1 + 1) < MODEL.n_parameters
+    assert pruned.activation == MODEL.activation
+    for name in NORMALISATION:
+        np.testing.assert_array_equal(getattr(pruned, name)[...], getattr(MODEL, name)[...])
+    pruned.normalise(2 * X, X[:, 0])
+    for leaf, original in zip(leaves(MODEL), before, strict=True):
+        np.testing.assert_array_equal(leaf, original)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("indices", [[], [1, 1], [0, 5], [-1, 2]], ids=str)
+    def test_indices_that_are_missing_repeated_or_out_of_range(self, indices):
+        with pytest.raises(ValueError, match=r"layer 1: indices must be 1 to 5 distinct nodes of 0\.\.4, got"):
+            prune(MODEL, [np.array(indices, int), ALL[1]], CONSTANTS)
+
+    @pytest.mark.parametrize(
+        "keep, constants", [(ALL[:1], CONSTANTS), (ALL, CONSTANTS[:1]), (ALL * 2, CONSTANTS * 2)]
+    )
+    def test_another_number_of_layers(self, keep, constants):
+        with pytest.raises(ValueError, match=f"2 hidden layers, got {len(keep)} and {len(constants)}"):
+            prune(MODEL, keep, constants)
+
+    @pytest.mark.parametrize("shape", [(), (4,), (5, 1)])
+    def test_constants_of_another_shape(self, shape):
+        with pytest.raises(ValueError, match=r"layer 1: constants must have shape \(5,\), got"):
+            prune(MODEL, ALL, [jnp.zeros(shape), CONSTANTS[1]])
+
+
+class TestMagnitude:
+    def test_it_is_the_product_of_the_norms_of_incoming_and_outgoing_weights(self):
+        kernels = [MODEL.arrays()[f"kernel_{i}"] for i in range(3)]
+        for scores, before, after in zip(magnitude(MODEL), kernels, kernels[1:], strict=False):
+            expected = [np.sqrt((before[:, i] ** 2).sum() * (after[i] ** 2).sum()) for i in range(len(after))]
+            np.testing.assert_allclose(scores, expected, rtol=1e-13)
+
+    def test_a_node_that_hears_nothing_or_is_not_heard_is_worth_nothing(self):
+        arrays = {name: array.copy() for name, array in MODEL.arrays().items()}
+        arrays["kernel_0"][:, 1] = arrays["kernel_1"][3] = 0
+        assert list(np.flatnonzero(magnitude(Surrogate.from_arrays(arrays))[0] == 0)) == [1, 3]
+
+    def test_it_is_that_of_the_same_function_with_other_scales(self):
+        model = random_surrogate(3, (5, 4), "relu")
+        scale = np.exp(np.random.default_rng(1).normal(size=5))
+        arrays = model.arrays()
+        arrays |= {"kernel_0": arrays["kernel_0"] * scale, "bias_0": arrays["bias_0"] * scale}
+        arrays["kernel_1"] = arrays["kernel_1"] / scale[:, None]
+        same = Surrogate.from_arrays(arrays)
+        np.testing.assert_allclose(same(X), model(X), rtol=1e-12)
+        np.testing.assert_allclose(magnitude(same)[0], magnitude(model)[0], rtol=1e-12)
+
+
+def test_random_scores_depend_on_the_key_and_the_layer_alone():
+    model, key = random_surrogate(3, (6, 6)), jax.random.key(3)
+    first, second = random_scores(model, key)
+    assert first.shape == second.shape == (6,) and not (first == second).any()
+    again = random_scores(random_surrogate(3, (6, 6), seed=1), key)
+    np.testing.assert_array_equal(first, again[0])
+    assert not (first == random_scores(model, jax.random.key(4))[0]).any()
+
+
+class TestFalling:
+    @pytest.mark.parametrize(
+        "start, end, steps, expected",
+        [
+            (128, 8, 4, [64, 32, 16, 8]),
+            (128, 3, 4, [50, 20, 8, 3]),
+            (9, 4, 1, [4]),
+            (5, 5, 2, [5, 5]),
+            (3, 1, 1, [1]),
+        ],
+    )
+    def test_counts_fall_by_the_same_fraction(self, start, end, steps, expected):
+        assert falling(start, end, steps) == expected
+
+    @pytest.mark.parametrize("start, end, steps", [(4, 5, 2), (4, 0, 2), (4, 2, 0)])
+    def test_counts_that_do_not_fall_are_refused(self, start, end, steps):
+        with pytest.raises(ValueError, match=f"at least one step, got {start}, {end} and {steps}"):
+            falling(start, end, steps)
+
+
+class TestInSteps:
+    """What is left after each step is judged anew, and tuned in between."""
+
+    @staticmethod
+    def by_magnitude(model):
+        return magnitude(model), [jnp.full(width, 0.1) for width in model.widths]
+
+    def test_one_step_is_one_shot_and_is_not_tuned(self):
+        def tune(model, step):
+            raise AssertionError("tuned")
+
+        scores, constants = self.by_magnitude(MODEL)
+        expected = prune(MODEL, most_significant(scores, 2), constants)
+        found = prune_in_steps(MODEL, self.by_magnitude, [2], tune)
+        for name, array in expected.arrays().items():
+            np.testing.assert_array_equal(found.arrays()[name], array)
+
+    def test_steps_follow_each_other(self):
+        events = []
+
+        def judge(model):
+            events.append(("judge", model.widths))
+            return self.by_magnitude(model)
+
+        def tune(model, step):
+            events.append((step, model.widths))
+            return random_surrogate(3, model.widths, seed=step)
+
+        found = prune_in_steps(random_surrogate(3, (5, 5)), judge, [4, 3, 1], tune)
+        assert events == [
+            ("judge", (5, 5)), (1, (4, 4)), ("judge", (4, 4)), (2, (3, 3)), ("judge", (3, 3)),
+        ]  # fmt: skip
+        last = random_surrogate(3, (3, 3), seed=2)
+        scores, constants = self.by_magnitude(last)
+        np.testing.assert_array_equal(found(X), prune(last, most_significant(scores, 1), constants)(X))
