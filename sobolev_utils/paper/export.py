@@ -140,6 +140,12 @@ def _log1p(graph, eqn, x):
     return graph.node("Log", graph.node("Add", x, np.ones((), eqn.outvars[0].aval.dtype)))
 
 
+def _one_minus_square(graph, eqn, x):
+    """As JAX computes it, which writes the derivative of tanh so from 0.12 on."""
+    one = np.ones((), eqn.outvars[0].aval.dtype)
+    return graph.node("Mul", graph.node("Add", one, x), graph.node("Sub", one, x))
+
+
 def _constant_alone(graph, eqn, *values):
     raise NotImplementedError(f"'{eqn.primitive.name}' is exported of constants alone")
 
@@ -161,6 +167,7 @@ RULES = {
     "ne": lambda graph, eqn, a, b: graph.node("Not", graph.node("Equal", a, b)),
     "select_n": lambda graph, eqn, which, if_false, if_true: graph.node("Where", which, if_true, if_false),
     "log1p": _log1p,
+    "one_minus_square": _one_minus_square,
     "dot_general": _dot,
     "squeeze": _squeeze,
     "broadcast_in_dim": _constant_alone,
