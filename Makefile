@@ -64,8 +64,10 @@ faults: $(STAMP) ## what kills, full disks and other accidents leave behind, int
 lab: $(STAMP) ## JupyterLab on the notebooks, for this machine alone and by a token
 	@$(PY) -m jupyterlab --ip=127.0.0.1 notebooks
 
-html: $(STAMP) ## the notebooks as they ran, as pages to read: results/html/index.html
-	@$(PY) -m sobolev_utils.paper.gallery
+html: $(STAMP) ## README, committed notebooks and docstrings as pages to read: results/html/index.html
+	@rm -rf build/sphinx
+	@$(PY) -m sphinx --quiet --fail-on-warning --keep-going -d build/sphinx/doctrees docs build/sphinx/html
+	@rm -rf results/html && mv build/sphinx/html results/html && echo "open results/html/index.html"
 
 sweep: $(STAMP) ## all notebooks under a few dozen combinations of parameters, two hours, into sweep.csv
 	@$(PY) tests/benchmarks/sweep.py
@@ -77,9 +79,9 @@ bench: $(STAMP) ## time, memory and how far it repeats, into results/tables/: ti
 	@$(PY) tests/benchmarks/repeat.py
 
 ##@ Keep it
-lint: $(STAMP) ## style of the package, the tests and the notebooks; which wing imports from which
-	@$(PY) -m ruff check sobolev_utils tests notebooks
-	@$(PY) -m ruff format --check sobolev_utils tests notebooks
+lint: $(STAMP) ## style of the package, the tests, the notebooks and the site; which wing imports from which
+	@$(PY) -m ruff check sobolev_utils tests notebooks docs
+	@$(PY) -m ruff format --check sobolev_utils tests notebooks docs
 	@told=`$(VENV)/bin/lint-imports --no-cache` || { echo "$$told"; exit 1; }
 
 lock: ## requirements.lock again, from pyproject.toml, by the .venv of the lock before
@@ -88,7 +90,7 @@ lock: ## requirements.lock again, from pyproject.toml, by the .venv of the lock 
 	    --no-emit-index-url --no-annotate --custom-compile-command 'make lock' -o requirements.lock
 
 clean: ## remove what is rebuilt and never committed, and the caches
-	@rm -rf results/data results/notebooks results/html build .pytest_cache .ruff_cache .coverage*
+	@rm -rf results/data results/notebooks results/html docs/api docs/notebooks build .pytest_cache .ruff_cache .coverage*
 	@find . -name .venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 $(STAMP): requirements.lock pyproject.toml postBuild

@@ -2,6 +2,8 @@
 
 import gc
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -22,14 +24,14 @@ gc.set_threshold(50_000)  # what JAX traces is many small objects, of which few 
 
 
 @pytest.fixture(scope="session")
-def gallery(tmp_path_factory):
-    """Pages of the committed notebooks, in a folder of results that holds the committed tables and figures."""
-    from sobolev_utils.paper.gallery import write_gallery  # nbconvert takes a second to import
-
-    results = tmp_path_factory.mktemp("results")
-    for name in ("figures", "tables"):
-        (results / name).symlink_to(Path(__file__).parents[1] / "results" / name)
-    return write_gallery(results).parent
+def site(tmp_path_factory):
+    """What `make html` builds, in a folder of its own."""
+    folder, docs = tmp_path_factory.mktemp("site"), Path(__file__).parents[1] / "docs"
+    options = ["--quiet", "--fail-on-warning", "--keep-going", "-d", folder / "doctrees"]
+    command = [sys.executable, "-m", "sphinx", *options, docs, folder / "html"]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    return folder / "html"
 
 
 def pytest_configure(config):
