@@ -166,13 +166,13 @@ def test_an_index_with_newer_releases_of_everything_changes_nothing(checkout):
 
 
 def python_of(version):
-    """The Python of this version, if it is here."""
-    python = shutil.which(f"python{version}")
-    if sys.version.startswith(f"{version}."):
-        python = sys._base_executable
-    if not python or subprocess.run([python, "--version"], capture_output=True, check=False).returncode:
-        pytest.skip(f"no Python {version} on this machine")
-    return python
+    """The Python of this version, if it is here: this one, one on the path, or one of pyenv."""
+    of_pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob(f"versions/{version}.*/bin/python")
+    ours = [sys._base_executable] if sys.version.startswith(f"{version}.") else []
+    for python in filter(None, [*ours, shutil.which(f"python{version}"), *map(str, sorted(of_pyenv))]):
+        if not subprocess.run([python, "--version"], capture_output=True, check=False).returncode:
+            return python
+    pytest.skip(f"no Python {version} on this machine")
 
 
 def bring(pip, python, folder):
