@@ -49,7 +49,7 @@ def results_folder(folder: str | Path = "") -> Path:
 def save(results: Path, name: str, arrays: Mapping[str, np.ndarray], *, parameters: Mapping[str, object]) -> Path:
     """Write `arrays` and the `parameters` behind them to `results/data/<name>.npz`; same content, same bytes.
 
-    The header also holds what made it: the code, the versions, and each artefact that this process has loaded from
+    The header also holds what made it: the code, the versions, and the artefacts before it that this process knows of
     `results`. Raises `ArtifactError` for a name that is not in `MADE_BY`, `TypeError` for an array of anything but
     numbers, booleans or text and for parameters that JSON cannot hold, `ValueError` for NaN among these.
     """
@@ -61,13 +61,13 @@ def save(results: Path, name: str, arrays: Mapping[str, np.ndarray], *, paramete
                 f"{name}: array {key!r} has dtype {array.dtype}; only numbers, booleans and text are saved"
             )
     content = {"parameters": _plain(parameters), "arrays": {key: _digest(array) for key, array in arrays.items()}}
+    before = itertools.takewhile(lambda other: other != name, MADE_BY)
+    known = {other: NOTES.get(os.path.abspath(_path(results, other))) for other in before}
     header = {
-        "name": name,
         "parameters": content["parameters"],
         "fingerprint": sha256(json.dumps(content, sort_keys=True).encode()),
-        "made_from": _loaded(results, name),
-        "made_by": _computing(code_in_use()) | CELLS[notebook],
-        "versions": versions(),
+        "made_from": {other: digest for other, digest in known.items() if digest},
+        "made_by": {**_computing(code_in_use()), **CELLS[notebook], **versions()},
     }
     # Not numpy.savez: it takes no array named `file`, and leaves the members' dates to a default.
     buffer = io.BytesIO()
@@ -77,7 +77,9 @@ def save(results: Path, name: str, arrays: Mapping[str, np.ndarray], *, paramete
             with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
     data = buffer.getvalue()[:-SEAL]
-    return write_bytes(path, data + sha256(data).encode())
+    write_bytes(path, data + sha256(data).encode())
+    note(path, header["fingerprint"])
+    return path
 
 
 def load(results: Path, name: str, /, **expected: object) -> tuple[dict[str, np.ndarray], dict[str, object]]:
@@ -99,7 +101,7 @@ def load(results: Path, name: str, /, **expected: object) -> tuple[dict[str, np.
             held = f"{key} = {flat[key]!r}" if key in flat else f"no parameter {key}"
             raise ArtifactError(f"{path} holds {held}, expected {key} = {value!r}: {remedy}")
     _check_up_to_date(results, name, header)
-    note("reads", path, header["fingerprint"])
+    note(path, header["fingerprint"])
     return arrays, found
 
 
@@ -108,14 +110,12 @@ def fingerprint(path: Path) -> str | None:
 
     So one that is made anew and comes out equal is no other to those who read it.
     """
-    if not path.is_file():
-        return None
-    if path.suffix == ".npz" and path.stem in MADE_BY:
+    if path.suffix == ".npz" and path.stem in MADE_BY and path.is_file():
         try:
-            return _read(path.parents[2], path.stem)[0]["fingerprint"]
+            return _read(path.parents[1], path.stem)[0]["fingerprint"]
         except ArtifactError:
             pass
-    return sha256(path.read_bytes())
+    return sha256(path.read_bytes()) if path.is_file() else None
 
 
 def _read(results: Path, name: str) -> tuple[dict[str, object], dict[str, np.ndarray]]:
@@ -131,24 +131,21 @@ def _read(results: Path, name: str) -> tuple[dict[str, object], dict[str, np.nda
 
 
 def _check_up_to_date(results: Path, name: str, header: Mapping[str, Mapping[str, str]]) -> None:
-    """Raise `ArtifactError` where what made an artefact has changed since.
+    """Raise `ArtifactError` where what made an artefact has changed since, for the first notebook to run again.
 
     An artefact or a notebook that is no longer there cannot tell; a module or a package that is not, has changed.
-
-    What it was made from comes first, so that the error names the first notebook to run again.
     """
-    held = {other: _read(results, other)[0] for other in header["made_from"] if _path(results, other).is_file()}
-    for other, upstream in held.items():
-        _check_up_to_date(results, other, upstream)
-    now = _computing(CODE) | _cells(_notebook(name)) | versions()
+    now = CODE | _cells(_notebook(name)) | versions()
     others = [
         what
-        for what, was in (header["made_by"] | header["versions"]).items()
+        for what, was in header["made_by"].items()
         if now.get(what, was if what.startswith("notebooks/") else None) != was
     ]
-    others += [
-        f"{other}.npz" for other, upstream in held.items() if upstream["fingerprint"] != header["made_from"][other]
-    ]
+    for other, digest in header["made_from"].items():
+        if _path(results, other).is_file():
+            upstream, _ = _read(results, other)
+            _check_up_to_date(results, other, upstream)
+            others += [f"{other}.npz"] if upstream["fingerprint"] != digest else []
     if others:
         again = f"run notebooks/{_notebook(name)}.ipynb again, in a new kernel"
         raise ArtifactError(f"{_path(results, name)} is outdated, made with another {others[0]}: {again}")
@@ -163,13 +160,6 @@ def _notebook(name: str) -> str:
 
 def _path(results: Path, name: str) -> Path:
     return Path(results) / "data" / f"{name}.npz"
-
-
-def _loaded(results: Path, name: str) -> dict[str, str]:
-    """The fingerprints of the artefacts before `name` that this process has loaded from `results`."""
-    before = itertools.takewhile(lambda other: other != name, MADE_BY)
-    read = {other: NOTES["reads"].get(os.path.abspath(_path(results, other))) for other in before}
-    return {other: digest for other, digest in read.items() if digest}
 
 
 def _computing(package: Mapping[str, str]) -> dict[str, str]:

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -53,28 +52,24 @@ def socket_folder() -> tempfile.TemporaryDirectory:
 
 
 def jax_fault() -> str:
-    """Why JAX does not start in the environment of this process, in one line, or ""; each is tried once."""
-    with _ONCE, tempfile.TemporaryDirectory() as scratch:
-        own = kernel_environment(Path(scratch))
-        return _jax_fault(frozenset(item for item in own.items() if item[0] != "IPYTHONDIR"))
+    """Why JAX does not start in the environment of this process, in one line, or ""; it is tried once."""
+    with _ONCE:
+        return _jax_fault()
 
 
 @cache
-def _jax_fault(environment: frozenset[tuple[str, str]]) -> str:
+def _jax_fault() -> str:
     """`jax_fault`, by a process of its own: XLA ends the one in which it meets a flag that it does not know."""
+    env = kernel_environment(Path(os.devnull))
     try:
-        command, own = [sys.executable, "-c", START], dict(environment)
-        run = subprocess.run(command, env=own, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        command = [sys.executable, "-c", START]
+        run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        if not run.returncode:
+            return ""
+        lines = [line for line in run.stderr.splitlines() if line.strip()] or [f"exit code {run.returncode}"]
     except subprocess.TimeoutExpired:
-        return _told(f"no answer within {PATIENCE} s", dict(environment))
-    if not run.returncode:
-        return ""
-    lines = [line for line in run.stderr.splitlines() if line.strip()] or [f"exit code {run.returncode}"]
+        lines = [f"no answer within {PATIENCE} s"]
     fatal = [line.partition("] ")[2] for line in lines if re.match(r"F\d{4} .*\] ", line)]  # as XLA's log has it
-    return _told([*lines, *fatal][-1], dict(environment))
-
-
-def _told(why: str, environment: Mapping[str, str]) -> str:
-    heeded = [f"{name}={value}" for name, value in sorted(environment.items()) if name.startswith(("JAX_", "XLA_"))]
+    heeded = [f"{name}={value}" for name, value in sorted(env.items()) if name.startswith(("JAX_", "XLA_"))]
     remedy = f"correct or unset what it heeds, {', '.join(heeded)}" if heeded else "make .venv anew: remove it"
-    return f"JAX does not start: {why.strip()}; {remedy}"
+    return f"JAX does not start: {[*lines, *fatal][-1].strip()}; {remedy}"

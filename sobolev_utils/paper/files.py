@@ -8,15 +8,15 @@ from sobolev_utils.paper.fingerprints import code_in_use, sha256
 
 __all__ = ["NOTES", "note", "remove_dead_parts", "write_bytes"]
 
-# By kind, "reads" or "writes", and absolute path: the fingerprint of what was there, None where there was no file.
-NOTES: dict[str, dict[str, str | None]] = {"reads": {}, "writes": {}}
+# By absolute path: the fingerprint of what this process read or wrote last, None where there was no file.
+NOTES: dict[str, str | None] = {}
 
 
-def note(kind: str, path: Path, digest: str | None) -> None:
+def note(path: Path, digest: str | None) -> None:
     """Enter a file in `NOTES`; keep them, and the code in use, in the file $SOBOLEV_NOTES where that is set."""
-    NOTES[kind][os.path.abspath(path)] = digest
+    NOTES[os.path.abspath(path)] = digest
     if file := os.environ.get("SOBOLEV_NOTES"):
-        Path(file).write_text(json.dumps({"code": code_in_use(), **NOTES}))
+        Path(file).write_text(json.dumps(code_in_use() | NOTES))
 
 
 def write_bytes(path: Path, data: bytes) -> Path:
@@ -32,7 +32,7 @@ def write_bytes(path: Path, data: bytes) -> Path:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-    note("writes", path, sha256(data))
+    note(path, sha256(data))
     return path
 
 

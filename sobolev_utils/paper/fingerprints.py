@@ -20,7 +20,6 @@ def sha256(data: bytes) -> str:
 
 
 # Each file of the package as this process began: one that is edited later is not what runs here.
-# Each file of the package as this process began: one that is edited later is not what runs here.
 PACKAGE = Path(__file__).resolve().parents[1]
 CODE = {
     file.relative_to(PACKAGE.parent).as_posix(): sha256(file.read_bytes())

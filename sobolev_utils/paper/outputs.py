@@ -79,7 +79,7 @@ def read_study(results: Path, name: str) -> "pd.DataFrame":
     for folder in (Path(results), CHECKOUT / "results"):
         path = folder / "tables" / f"{name}.csv"
         digest = fingerprint(path)
-        note("reads", path, digest)
+        note(path, digest)
         if digest:
             break
     sums, beside = _checksums(path.parent), path.with_name(MADE_WITH)

@@ -4,8 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sobolev_utils.paper.artifacts import fingerprint
 from sobolev_utils.paper.files import write_bytes
-from sobolev_utils.paper.fingerprints import CODE, notebook_digest, sha256, versions
+from sobolev_utils.paper.fingerprints import CODE, notebook_digest, versions
 
 __all__ = ["write_provenance"]
 
@@ -24,32 +25,24 @@ def write_provenance(
     that was not run keeps what the file already says of it, so that a partial run can be recorded too.
     """
     path = Path(results) / "provenance.json"
-    stems = [notebook.stem for notebook in notebooks]
-    as_run = {**_recorded_parameters(path), **parameters}
+    lock = Path(__file__).resolve().parents[2] / "requirements.lock"
+    try:
+        as_run = json.loads(path.read_text())["parameters"] | parameters
+    except (OSError, ValueError, KeyError, TypeError):  # no record, or one that cannot be read
+        as_run = dict(parameters)
     record = {
         "versions": versions(),
-        "parameters": {stem: as_run[stem] for stem in stems if stem in as_run},
-        "sources": _source_digests(notebooks),
+        "parameters": {notebook.stem: as_run[notebook.stem] for notebook in notebooks if notebook.stem in as_run},
+        "sources": {
+            **CODE,
+            **({lock.name: fingerprint(lock)} if lock.is_file() else {}),
+            **{f"notebooks/{notebook.name}": notebook_digest(notebook) for notebook in notebooks},
+        },
         "results": {
-            file.relative_to(results).as_posix(): sha256(file.read_bytes())
+            file.relative_to(results).as_posix(): fingerprint(file)
             for folder in ("tables", "figures", "models")
             for file in sorted((Path(results) / folder).rglob("*"))
             if file.is_file() and not file.name.startswith(".") and file.name not in UNRECORDED
         },
     }
     return write_bytes(path, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
-
-
-def _recorded_parameters(path: Path) -> dict[str, object]:
-    """The parameters in an earlier record; none where there is no record, or one that cannot be read."""
-    try:
-        return dict(json.loads(path.read_text())["parameters"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def _source_digests(notebooks: Sequence[Path]) -> dict[str, str]:
-    """The SHA-256 of the lock, of each module, and of each notebook: its cells and tags, not its outputs."""
-    lock = Path(__file__).resolve().parents[2] / "requirements.lock"
-    locked = {lock.name: sha256(lock.read_bytes())} if lock.is_file() else {}
-    return CODE | locked | {f"notebooks/{path.name}": notebook_digest(path) for path in notebooks}

@@ -9,10 +9,10 @@ import ast
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sobolev_utils.paper.artifacts import MADE_BY, ArtifactError, results_folder
+from sobolev_utils.paper.artifacts import MADE_BY, ArtifactError, fingerprint, results_folder
 from sobolev_utils.paper.execution import (
     CELL_TIMEOUT,
     SAFE,
@@ -27,8 +27,8 @@ from sobolev_utils.paper.files import remove_dead_parts
 from sobolev_utils.paper.outputs import save_study
 from sobolev_utils.paper.parameters import admitted
 from sobolev_utils.paper.provenance import write_provenance
-from sobolev_utils.paper.records import BusyError, alone, asked, reason_to_run, within, write_record
-from sobolev_utils.paper.schedule import declared, run_together, undeclared, waits
+from sobolev_utils.paper.records import alone, asked, last_run, reason_to_run, write_record
+from sobolev_utils.paper.schedule import run_together, undeclared, waits
 
 __all__ = ["as_run", "main", "run_notebooks", "run_seeds"]
 
@@ -42,22 +42,21 @@ def as_run(paths: Sequence[Path], parameters: Mapping[str, object]) -> dict[str,
 
     Raises `ReproductionError` for a parameter that no notebook has, has in another type, or that is not admissible.
     """
-    defaults = {path: read_parameters(path) for path in paths}
+    defaults = {path.stem: read_parameters(path) for path in paths}
+    known = sorted({name for own in defaults.values() for name in own} - {"results"})
     for name in parameters:
         if name == "results":
             raise ReproductionError("the results folder is chosen with --results, not with -p results")
-        known = sorted({key for has in defaults.values() for key in has} - {"results"})
         if name not in known:
             raise ReproductionError(f"no notebook has a parameter {name!r}; there are: {', '.join(known)}")
     has, before = {}, {}
-    for path, own in defaults.items():
+    for stem, own in defaults.items():
         given = {name: parameters.get(name, default) for name, default in own.items() if name != "results"}
-        kinds = {name: None if own[name] is None else type(own[name]) for name in given}
         try:
-            has[path.stem] = admitted(given, kinds, before)
+            has[stem] = admitted(given, {n: None if own[n] is None else type(own[n]) for n in given}, before)
         except ValueError as error:
-            raise ReproductionError(f"{path.stem}: {error}") from None
-        before |= has[path.stem]
+            raise ReproductionError(f"{stem}: {error}") from None
+        before |= has[stem]
     return has
 
 
@@ -72,29 +71,22 @@ def run_notebooks(
     """Run those of `paths` whose record tells of a change, or all by `force`, each with those of `parameters` it has.
 
     For one process at a time: see `alone`. Raises `ReproductionError` where one fails, and, before any work, as
-    `as_run` does and for notebooks that wait for one another.
+    `as_run` and `waits` do.
     """
     has, order = as_run(paths, parameters), waits(paths)
-    makes = {path.stem: declared(path, "Writes") for path in paths}
 
-    def run(path: Path, begin: Callable[[Callable[[], None]], None], hold: Callable[[], None]) -> None:
+    def run(path: Path) -> None:
         expected = asked(path, has[path.stem])
-        given = {name: value for name, value in has[path.stem].items() if name in parameters}
-        pending = {file for stem in order[path] for file in makes[stem]}
-        why = "all are to run" if force else reason_to_run(path, results, expected, pending)
+        why = reason_to_run(results, last_run(path, results), expected) or "all are to run" * force
+        tell(path.stem, f"runs: {why}" if why else "skipped, nothing changed")
         if not why:
-            hold()
-            why = reason_to_run(path, results, expected)
-        if not why:
-            tell(path.stem, "skipped, nothing changed")
             return
-        tell(path.stem, f"runs: {why}")
-        noted = run_notebook(path, results, given, begin=begin, hold=hold, timeout=timeout)
-        notes = within(results, noted)
-        for part in ("Reads", "Writes"):
-            if extra := undeclared(path, part, notes[part.lower()]):
-                raise ReproductionError(f"{path.stem}: **{part}** in its head does not name {', '.join(extra)}")
-        write_record(path, results, expected, notes)
+        given = {name: value for name, value in has[path.stem].items() if name in parameters}
+        noted = run_notebook(path, results, given, timeout=timeout)
+        if extra := undeclared(path, noted):
+            raise ReproductionError(f"{path.stem}: its head does not name {', '.join(extra)}")
+        copy = f"notebooks/{path.name}"
+        write_record(path, results, {**expected, **noted, copy: fingerprint(results / copy)})
 
     for folder in {results, *(path.parent for path in paths)}:
         remove_dead_parts(folder)
@@ -102,11 +94,7 @@ def run_notebooks(
 
 
 def run_seeds(
-    notebooks: Sequence[Path],
-    results: Path,
-    parameters: Mapping[str, object],
-    seeds: int,
-    **options: object,
+    notebooks: Sequence[Path], results: Path, parameters: Mapping[str, object], seeds: int, **options: object
 ) -> Path:
     """Run the notebooks that make artefacts under `seeds` seeds, then write `tables/r2_seeds.csv`.
 
@@ -118,16 +106,16 @@ def run_seeds(
     from sobolev_utils.paper.stages import collect_r2
 
     chosen = [path for path in notebooks if path.stem in MADE_BY.values()]
-    folders = {seed: results / "data" / f"seed_{seed}" for seed in range(FIRST_SEED, FIRST_SEED + seeds)}
-    frames = []
-    for number, (seed, folder) in enumerate(folders.items(), start=1):
+    frames, folders = [], [results / "data" / f"seed_{FIRST_SEED + number}" for number in range(seeds)]
+    for number, folder in enumerate(folders):
+        seed = FIRST_SEED + number
         run_notebooks(chosen, folder, {**parameters, "seed": seed}, **options)
         frames.append(collect_r2(folder, seed))
-        print(f"seed {seed} done, {number} of {seeds}", flush=True)
+        print(f"seed {seed} done, {number + 1} of {seeds}", flush=True)
     table = pd.concat(frames)[["budget", "stage", "quantity", "seed", "r2"]]
     problem = as_run(chosen, parameters).get(MADE_BY["problem"], {})
     written = save_study(results, "r2_seeds", table, problem, parameters)
-    for folder in folders.values():
+    for folder in folders:
         shutil.rmtree(folder)
     return written
 
@@ -157,11 +145,8 @@ def main(arguments: Sequence[str] | None = None, *, notebooks: Path = NOTEBOOKS)
             for path in chosen if options.keep_outputs else []:
                 keep_outputs(path, results / "notebooks" / path.name)
             write_provenance(results, every, {} if options.seeds else ran)
-    except (ReproductionError, BusyError, ArtifactError) as error:
-        print(f"reproduce: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"reproduce: {error}; {SAFE}", file=sys.stderr)
+    except (ReproductionError, ArtifactError, OSError) as error:
+        print(f"reproduce: {error}{f'; {SAFE}' if isinstance(error, OSError) else ''}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"reproduce: interrupted; {SAFE}", file=sys.stderr)
@@ -197,9 +182,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _value(text: str) -> object:
     """A value from the command line: true, false, null, a Python literal, or else the text itself."""
-    words = {"true": True, "false": False, "null": None}
+    words = {"true": "True", "false": "False", "null": "None"}
     try:
-        return words[text.lower()] if text.lower() in words else ast.literal_eval(text)
+        return ast.literal_eval(words.get(text.lower(), text))
     except (ValueError, SyntaxError):
         return text
 

@@ -2,18 +2,18 @@
 
 import os
 import re
-import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from functools import partial
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from sobolev_utils.paper.execution import ReproductionError
+from sobolev_utils.paper.execution import KERNELS, ReproductionError
 from sobolev_utils.paper.fingerprints import cells
 
 __all__ = ["declared", "run_together", "undeclared", "waits"]
 
-AT_ONCE = min(3, os.cpu_count() or 1)  # notebooks; one that waits holds 0.3 GB
+AT_ONCE = min(3, os.cpu_count() or 1)  # notebooks
 
 
 def declared(path: Path, part: str) -> list[str]:
@@ -29,62 +29,47 @@ def declared(path: Path, part: str) -> list[str]:
     return files
 
 
-def undeclared(path: Path, part: str, files: Iterable[str]) -> list[str]:
-    """The artefacts and tables among `files`, by their path from the results, that the head omits after `part`.
+def undeclared(path: Path, files: Iterable[str]) -> list[str]:
+    """The artefacts and tables among `files`, by their path from the results, that the head does not name.
 
     A table is named by any of its formats.
     """
-    told = {os.path.splitext(file)[0] for file in declared(path, part)}
+    told = {os.path.splitext(file)[0] for part in ("Reads", "Writes") for file in declared(path, part)}
     return [file for file in files if file.startswith(("data/", "tables/")) and os.path.splitext(file)[0] not in told]
 
 
-def waits(paths: Sequence[Path]) -> dict[Path, list[str]]:
-    """For each notebook, those first that wait for the fewest, the stems of all that it waits for: the makers of what
-    its head **Reads**, and theirs. A file that none of `paths` **Writes** holds none up.
+def waits(paths: Sequence[Path]) -> dict[Path, list[Path]]:
+    """For each notebook those that write what it **Reads**, in an order in which they can run.
 
     Raises `ReproductionError` where notebooks wait for one another, and as `declared` does.
     """
-    made_by = {file: path.stem for path in paths for file in declared(path, "Writes")}
-    direct = {path.stem: {made_by[file] for file in declared(path, "Reads") if file in made_by} for path in paths}
-    found = {}
-    while ready := [stem for stem in direct if stem not in found and direct[stem] <= found.keys()]:
-        found |= {stem: direct[stem].union(*(found[other] for other in direct[stem])) for stem in ready}
-    if stuck := [path.stem for path in paths if path.stem not in found]:
-        raise ReproductionError(f"the heads of {', '.join(stuck)} make them wait for one another: see **Reads**")
-    return {path: sorted(found[path.stem]) for path in sorted(paths, key=lambda path: len(found[path.stem]))}
+    made_by = {file: path for path in paths for file in declared(path, "Writes")}
+    needs = {path: sorted({made_by[file] for file in declared(path, "Reads") if file in made_by}) for path in paths}
+    try:
+        return {path: needs[path] for path in TopologicalSorter(needs).static_order()}
+    except CycleError as error:
+        stuck = ", ".join(sorted({path.stem for path in error.args[1]}))
+        raise ReproductionError(f"the heads of {stuck} make them wait for one another: see **Reads**") from None
 
 
-def run_together(waits: Mapping[Path, Collection[str]], run: Callable) -> None:
-    """Call `run(path, begin, hold)` for notebooks `AT_ONCE` at a time, those first that wait for the fewest.
+def run_together(waits: Mapping[Path, Sequence[Path]], run: Callable[[Path], None]) -> None:
+    """Call `run(path)` for notebooks `AT_ONCE` at a time, each after those that it waits for.
 
-    begin, hold: those of `run_notebook`; `hold` returns when all that a notebook waits for is done. Raises what the
-    first to fail raises, or KeyboardInterrupt, when all others have been stopped.
+    Raises what the first to fail raises, or KeyboardInterrupt, when all others have been ended.
     """
-    runs, kills, stopped = {}, set(), threading.Event()
-
-    def begin(kill: Callable[[], None]) -> None:
-        kills.add(kill)
-        if stopped.is_set():
-            kill()
-
-    def hold(needed: Sequence[Future]) -> None:
-        for maker in needed:
-            maker.result()
-        if stopped.is_set():
-            raise ReproductionError("stopped")
-
+    order, running = TopologicalSorter(waits), {}
+    order.prepare()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         try:
-            for path, stems in waits.items():
-                needed = [runs[stem] for stem in stems]
-                runs[path.stem] = pool.submit(run, path, begin, partial(hold, needed))
-            done = wait(runs.values(), return_when=FIRST_EXCEPTION).done
-            for future in runs.values():
-                if future in done:
+            while order.is_active():
+                running |= {pool.submit(run, path): path for path in order.get_ready()}
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
                     future.result()
+                    order.done(running.pop(future))
         except BaseException:
-            stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            for kill in tuple(kills):
-                kill()
+            while any(future.running() for future in running):  # one of them may be about to start a kernel
+                for kernel in tuple(KERNELS):
+                    kernel.kill()
+                time.sleep(0.05)
             raise

@@ -24,7 +24,7 @@ from sobolev_utils.paper.execution import SAFE, ReproductionError, end_in_good_o
 from sobolev_utils.paper.files import write_bytes
 from sobolev_utils.paper.fingerprints import CODE, code_in_use, versions
 from sobolev_utils.paper.outputs import save_study, save_table
-from sobolev_utils.paper.records import BusyError, alone
+from sobolev_utils.paper.records import alone
 from sobolev_utils.studies import past_the_table, pruning_methods
 from sobolev_utils.studies.pruning_methods import SIZES, Settings
 
@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name in options.names or STUDIES:
                 written = STUDIES[name](results, options.seeds)
                 print(f"the table is {written}")
-    except (ReproductionError, BusyError, ArtifactError, OSError) as error:
+    except (ReproductionError, ArtifactError, OSError) as error:
         print(f"study: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

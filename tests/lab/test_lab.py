@@ -54,7 +54,8 @@ def open_sheet(folder, chromium, tmp_path_factory):
 def reports(folder, open_sheet):
     """Faults of each notebook, by stem: all run, each as soon as its data are there."""
     print()
-    needs = waits([folder / path.name for path in PATHS])
+    found = waits([folder / path.name for path in PATHS])
+    needs = {path: [maker.stem for maker in makers] for path, makers in found.items()}
     return run_together(needs, open_sheet, PICTURES, at_once=AT_ONCE, limit=LIMIT)
 
 

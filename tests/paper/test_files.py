@@ -40,12 +40,12 @@ def test_a_failure_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, step)
 def test_notes_tell_what_was_read_and_written_and_by_which_code(tmp_path, monkeypatch):
     kept = tmp_path / "notes.json"
     monkeypatch.setenv("SOBOLEV_NOTES", str(kept))
-    note("reads", tmp_path / "x" / ".." / "absent.csv", None)
+    note(tmp_path / "x" / ".." / "absent.csv", None)
     path = write_bytes(tmp_path / "b.txt", b"new")
     notes = json.loads(kept.read_text())
-    assert notes["reads"][str(tmp_path / "absent.csv")] is None
-    assert notes["writes"][str(path)] == sha256(b"new") == NOTES["writes"][str(path)]
-    assert notes["code"]["sobolev_utils/paper/files.py"] == CODE["sobolev_utils/paper/files.py"]
+    assert notes[str(tmp_path / "absent.csv")] is None
+    assert notes[str(path)] == sha256(b"new") == NOTES[str(path)]
+    assert notes["sobolev_utils/paper/files.py"] == CODE["sobolev_utils/paper/files.py"]
 
 
 def test_only_parts_of_the_dead_are_removed(tmp_path):

@@ -5,14 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import nbformat
 import pytest
 from stubs import is_running, write_notebook
 
-from sobolev_utils.paper import records, reproduce, schedule
+from sobolev_utils.paper import records, reproduce
+from sobolev_utils.paper.execution import ReproductionError
 from sobolev_utils.paper.files import write_bytes
 from sobolev_utils.paper.fingerprints import CODE, cells, sha256
 from sobolev_utils.paper.reproduce import main
@@ -33,14 +33,13 @@ def reproduced(tmp_path, results, monkeypatch, capfd):
     What one writes depends on the code of its cells, its parameters and what it reads; all use one module.
     """
 
-    def run(path, results, given, *, begin, hold, timeout):
-        hold()
+    def run(path, results, given, *, timeout):
         read = {name: records.fingerprint(results / name) for name in declared(path, "Reads")}
         code = [source for kind, source, _ in cells(path) if kind == "code"]
-        made = write_bytes(results / declared(path, "Writes")[0], json.dumps([code, read, given]).encode())
+        (writes,) = declared(path, "Writes")
+        made = write_bytes(results / writes, json.dumps([code, read, given]).encode())
         write_bytes(results / "notebooks" / path.name, path.read_bytes())
-        paths = {str(results / name): digest for name, digest in read.items()}
-        return {"code": {USED: CODE[USED]}, "reads": paths, "writes": {str(made): sha256(made.read_bytes())}}
+        return {USED: CODE[USED], **read, writes: sha256(made.read_bytes())}
 
     folder = tmp_path / "notebooks"
     monkeypatch.setattr(reproduce, "run_notebook", run)
@@ -54,7 +53,7 @@ def reproduced(tmp_path, results, monkeypatch, capfd):
         assert (status, err) == (0, "")
         return {line[:4]: line[32:].removeprefix("runs: ") for line in out.splitlines()[:-1]}
 
-    call.folder = folder
+    call.folder, call.results = folder, results
     assert set(call().values()) == {"no record of a run"}
     return call
 
@@ -106,7 +105,9 @@ def test_another_version_of_the_package_runs_those_that_use_it(reproduced, monke
 
 def test_other_surroundings_run_all(reproduced, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--one")
-    assert set(reproduced().values()) == {"XLA_FLAGS is --one, was None"}
+    assert set(reproduced().values()) == {"XLA_FLAGS = --one, was None"}
+    monkeypatch.delenv("XLA_FLAGS")
+    assert set(reproduced().values()) == {"XLA_FLAGS = None, was --one"}
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("altered")])
@@ -115,49 +116,48 @@ def test_a_result_that_is_lost_or_altered_is_made_again(reproduced, results, fil
     whole = (results / file).read_bytes()
     damage(results / file)
     told = reproduced()
-    assert told["02_b"] == f"{file} is not as it left it" and told["01_a"] == SKIPPED
+    assert told["02_b"] == f"{file} changed" and told["01_a"] == SKIPPED
     assert (results / file).read_bytes() == whole
     assert set(reproduced().values()) == {SKIPPED}
 
 
-def test_a_result_made_again_as_it_was_runs_no_other(reproduced, results, monkeypatch):
-    """Even if those that read it ask while it is not there."""
-    asked, reason, run = threading.Event(), reproduce.reason_to_run, reproduce.run_notebook
-
-    def ask(path, *rest):
-        why = reason(path, *rest)
-        if path.stem == "02_b":
-            asked.set()
-        return why
-
-    def run_late(*args, **options):
-        asked.wait(30)
-        return run(*args, **options)
-
-    monkeypatch.setattr(reproduce, "reason_to_run", ask)
-    monkeypatch.setattr(reproduce, "run_notebook", run_late)
-    monkeypatch.setattr(schedule, "AT_ONCE", 3)
+def test_a_result_made_again_as_it_was_runs_no_other(reproduced, results):
     (results / "tables" / "a.csv").unlink()
-    assert reproduced() == {"01_a": "tables/a.csv is not as it left it", "02_b": SKIPPED, "03_c": SKIPPED}
+    assert reproduced() == {"01_a": "tables/a.csv changed", "02_b": SKIPPED, "03_c": SKIPPED}
 
 
-@pytest.mark.parametrize("record", ["{", "[]", "{}", '{"code": 1}'])
+def test_records_of_runs_that_ended_outlive_a_fault(reproduced, monkeypatch, capfd):
+    """So does a kill of the process, for they are on the disk by then."""
+    run = reproduce.run_notebook
+
+    def fail(path, results, given, *, timeout):
+        if path.stem == "02_b":
+            raise ReproductionError("it failed")
+        return run(path, results, given, timeout=timeout)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reproduce, "run_notebook", fail)
+        assert main(["--force", "--results", str(reproduced.results)], notebooks=reproduced.folder) == 1
+    assert capfd.readouterr().err == "reproduce: it failed\n"
+    assert reproduced() == {"01_a": SKIPPED, "02_b": SKIPPED, "03_c": SKIPPED}
+
+
+@pytest.mark.parametrize("record", [b"{", b"{}", b"[1]", b"\xff"])
 def test_a_damaged_record_is_no_record(reproduced, results, record):
-    (results / "notebooks" / "02_b.json").write_text(record)
-    assert reproduced() == {"01_a": SKIPPED, "02_b": "its record is damaged", "03_c": SKIPPED}
+    (results / "notebooks" / "02_b.json").write_bytes(record)
+    assert reproduced() == {"01_a": SKIPPED, "02_b": "no record of a run", "03_c": SKIPPED}
 
 
 def test_force_runs_all(reproduced):
     assert set(reproduced("--force").values()) == {"all are to run"}
 
 
-def test_without_notes_any_change_of_the_package_counts(reproduced, results, monkeypatch):
-    path = reproduced.folder / "01_a.ipynb"
-    was = records.asked(path, {"seed": 42})
-    records.write_record(path, results, was, records.within(results, {}))
-    assert records.reason_to_run(path, results, was) == ""
+def test_without_notes_any_change_of_the_package_counts(tmp_path, results, capfd, monkeypatch):
+    write_notebook(tmp_path, "01_a", "1")
+    assert main(["--results", str(results)], notebooks=tmp_path) == 0
     monkeypatch.setitem(CODE, "sobolev_utils/models/payoffs.py", "another")
-    assert records.reason_to_run(path, results, was) == "sobolev_utils/models/payoffs.py changed"
+    assert main(["--results", str(results)], notebooks=tmp_path) == 0
+    assert "runs: sobolev_utils/models/payoffs.py changed" in capfd.readouterr().out
 
 
 def test_the_second_of_two_at_once_says_so_and_stops(tmp_path, results, capfd):
@@ -188,7 +188,7 @@ def test_the_kernels_of_a_killed_process_hold_its_folder(tmp_path, results):
             assert driver.poll() is None
             time.sleep(0.05)
         driver.kill()
-    with pytest.raises(records.BusyError, match=f"process {driver.pid} or a kernel of it is"), records.alone(results):
+    with pytest.raises(ReproductionError, match=f"process {driver.pid} or a kernel of it is"), records.alone(results):
         pass
     os.kill(int(pid.read_text()), signal.SIGKILL)
     while is_running(int(pid.read_text())):
@@ -203,7 +203,7 @@ def test_no_other_comes_between_the_steps(tmp_path, results, monkeypatch, step):
     busy = []
 
     def meet(*_, **__):
-        with pytest.raises(records.BusyError), records.alone(results):
+        with pytest.raises(ReproductionError), records.alone(results):
             pass
         busy.append(step)
 
@@ -228,16 +228,21 @@ def test_kernels_tell_what_they_read_and_wrote(tmp_path, results):
     write_notebook(tmp_path, "01_a", MAKES, writes="`data/problem.npz`", parameters="")
     write_notebook(tmp_path, "02_b", TAKES, reads="`data/problem.npz`", parameters="")
     assert main(["--results", str(results)], notebooks=tmp_path) == 0
-    one, two = (json.loads((results / "notebooks" / f"{stem}.json").read_text()) for stem in ("01_a", "02_b"))
-    assert set(one["writes"]) == {"data/problem.npz", "notebooks/01_a.ipynb"}
-    assert set(two["reads"]) == {"data/problem.npz"} and "sobolev_utils/paper/artifacts.py" in two["code"]
+    one, two = (records.last_run(tmp_path / f"{stem}.ipynb", results) for stem in ("01_a", "02_b"))
+    assert {
+        "data/problem.npz",
+        "notebooks/01_a.ipynb",
+        "sobolev_utils/paper/artifacts.py",
+        "its source",
+    } <= one.keys()
+    assert one["data/problem.npz"] == two["data/problem.npz"] and "sobolev_utils/models/payoffs.py" not in two
 
 
-@pytest.mark.parametrize("cell, part", [(TAKES, "Reads"), (MAKES, "Writes")])
-def test_what_a_head_does_not_name_is_a_fault_of_every_run(tmp_path, results, capfd, cell, part):
+@pytest.mark.parametrize("cell", [TAKES, MAKES])
+def test_what_a_head_does_not_name_is_a_fault_of_every_run(tmp_path, results, capfd, cell):
     write_notebook(tmp_path, "01_a", MAKES, writes="`data/problem.npz`", parameters="")
     write_notebook(tmp_path, "02_b", cell, parameters="")
     assert main(["01_a", "--results", str(results)], notebooks=tmp_path) == 0
     for _ in range(2):
         assert main(["02_b", "--results", str(results)], notebooks=tmp_path) == 1
-        assert f"02_b: **{part}** in its head does not name data/problem.npz" in capfd.readouterr().err
+        assert "02_b: its head does not name data/problem.npz" in capfd.readouterr().err

@@ -21,11 +21,11 @@ def test_the_order_follows_from_what_is_read_not_from_names(tmp_path):
         alone=("nothing", "figures"),
     )
     explore, data, prune, alone = found
-    assert waits(found) == {data: [], alone: [], prune: ["data"], explore: ["data", "prune"]}
+    assert waits(found) == {data: [], alone: [], prune: [data], explore: [data, prune]}
     assert list(waits(found)) == [data, alone, prune, explore]
     assert declared(prune, "Writes") == ["data/pruned.npz", "tables/a.csv"]
-    files = ["data/pruned.npz", "tables/a.csv", "tables/a.md", "tables/b.csv", "figures/c.png", "../tables/d.csv"]
-    assert undeclared(prune, "Writes", files) == ["tables/b.csv"]
+    files = ["data/problem.npz", "tables/a.csv", "tables/a.md", "tables/b.csv", "figures/c.png", "../tables/d.csv"]
+    assert undeclared(prune, files) == ["tables/b.csv"]
 
 
 def test_notebooks_that_wait_for_one_another_are_a_fault(tmp_path):
