@@ -32,10 +32,10 @@ notebooks: $(STAMP) ## the same, and the outputs into the committed notebooks
 	@$(PY) -m sobolev_utils.paper.reproduce --keep-outputs $(if $(FORCE),--force)
 
 seeds: $(STAMP) ## the R^2 table under ten seeds, into results/tables/r2_seeds.csv
-	@$(PY) -m sobolev_utils.paper.reproduce --seeds 10
+	@$(PY) -m sobolev_utils.studies.run seeds $(if $(SCHEDULER),--scheduler $(SCHEDULER))
 
 study: $(STAMP) ## ten seeds of the pruning methods and of what lies past the paper, into pruning.csv and beyond.csv
-	@$(PY) -m sobolev_utils.studies.run --seeds 10
+	@$(PY) -m sobolev_utils.studies.run pruning beyond $(if $(SCHEDULER),--scheduler $(SCHEDULER))
 
 ##@ Is it right?
 test: $(STAMP) ## the tests, and the notebooks against their committed outputs

@@ -1,18 +1,17 @@
 """The whole paper without a screen: each notebook that something changed for, as soon as its data are there.
 
-python -m sobolev_utils.paper.reproduce [STEM ...] [-p NAME VALUE]... [--results FOLDER] [--seeds N]
-    [--keep-outputs] [--force] [--timeout SECONDS]
+python -m sobolev_utils.paper.reproduce [STEM ...] [-p NAME VALUE]... [--results FOLDER] [--keep-outputs] [--force]
+    [--timeout SECONDS]
 """
 
 import argparse
 import ast
 import logging
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sobolev_utils.paper.artifacts import MADE_BY, ArtifactError, fingerprint, results_folder
+from sobolev_utils.paper.artifacts import ArtifactError, fingerprint, results_folder
 from sobolev_utils.paper.execution import (
     CELL_TIMEOUT,
     SAFE,
@@ -24,17 +23,15 @@ from sobolev_utils.paper.execution import (
     tell,
 )
 from sobolev_utils.paper.files import remove_dead_parts
-from sobolev_utils.paper.outputs import save_study
 from sobolev_utils.paper.parameters import admitted
 from sobolev_utils.paper.provenance import write_provenance
 from sobolev_utils.paper.records import alone, asked, last_run, reason_to_run, write_record
 from sobolev_utils.paper.schedule import run_together, undeclared, waits
 
-__all__ = ["as_run", "main", "run_notebooks", "run_seeds"]
+__all__ = ["as_run", "main", "parameter_value", "run_notebooks"]
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 NUMBERED = "[0-9][0-9]_*.ipynb"  # the notebooks in it
-FIRST_SEED = 42
 
 
 def as_run(paths: Sequence[Path], parameters: Mapping[str, object]) -> dict[str, dict[str, object]]:
@@ -93,33 +90,6 @@ def run_notebooks(
     run_together(order, run)
 
 
-def run_seeds(
-    notebooks: Sequence[Path], results: Path, parameters: Mapping[str, object], seeds: int, **options: object
-) -> Path:
-    """Run the notebooks that make artefacts under `seeds` seeds, then write `tables/r2_seeds.csv`.
-
-    A seed has a results folder of its own, `<results>/data/seed_<seed>`: removed when the table is written, so that
-    an interrupted run goes on. options: those of `run_notebooks`.
-    """
-    import pandas as pd
-
-    from sobolev_utils.paper.stages import collect_r2
-
-    chosen = [path for path in notebooks if path.stem in MADE_BY.values()]
-    frames, folders = [], [results / "data" / f"seed_{FIRST_SEED + number}" for number in range(seeds)]
-    for number, folder in enumerate(folders):
-        seed = FIRST_SEED + number
-        run_notebooks(chosen, folder, {**parameters, "seed": seed}, **options)
-        frames.append(collect_r2(folder, seed))
-        print(f"seed {seed} done, {number + 1} of {seeds}", flush=True)
-    table = pd.concat(frames)[["budget", "stage", "quantity", "seed", "r2"]]
-    problem = as_run(chosen, parameters).get(MADE_BY["problem"], {})
-    written = save_study(results, "r2_seeds", table, problem, parameters)
-    for folder in folders:
-        shutil.rmtree(folder)
-    return written
-
-
 def main(arguments: Sequence[str] | None = None, *, notebooks: Path = NOTEBOOKS) -> int:
     """Run what the command line asks for; return 0, or 1 (130 if interrupted) after one line on stderr."""
     options = _options(arguments)
@@ -133,18 +103,14 @@ def main(arguments: Sequence[str] | None = None, *, notebooks: Path = NOTEBOOKS)
             raise ReproductionError(f"no notebook named like 01_name.ipynb in {notebooks}")
         if unknown := sorted(set(options.stems) - set(stems)):
             raise ReproductionError(f"no notebook {', '.join(unknown)} in {notebooks}; there are: {', '.join(stems)}")
-        parameters = {name: _value(text) for name, text in options.parameters}
-        how = {"force": options.force, "timeout": options.timeout}
+        parameters = {name: parameter_value(text) for name, text in options.parameters}
         chosen = [path for path in every if not options.stems or path.stem in options.stems]
         ran = as_run(chosen, parameters)
         with alone(results):
-            if options.seeds:
-                run_seeds(every, results, parameters, options.seeds, **how)
-            else:
-                run_notebooks(chosen, results, parameters, **how)
+            run_notebooks(chosen, results, parameters, force=options.force, timeout=options.timeout)
             for path in chosen if options.keep_outputs else []:
                 keep_outputs(path, results / "notebooks" / path.name)
-            write_provenance(results, every, {} if options.seeds else ran)
+            write_provenance(results, every, ran)
     except (ReproductionError, ArtifactError, OSError) as error:
         print(f"reproduce: {error}{f'; {SAFE}' if isinstance(error, OSError) else ''}", file=sys.stderr)
         return 1
@@ -169,18 +135,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--force", action="store_true", help="run what has not changed, too")
     add("--timeout", type=float, default=CELL_TIMEOUT, metavar="SECONDS",
         help=f"how long a cell may take (default: {CELL_TIMEOUT})")  # fmt: skip
-    add("--seeds", type=int, default=0, metavar="N", help="only the R^2 table, under N seeds")
     options = parser.parse_intermixed_args(arguments)
-    if options.seeds < 0:
-        parser.error(f"--seeds must be positive, got {options.seeds}")
-    if options.keep_outputs and (options.parameters or options.seeds):
-        parser.error("--keep-outputs is for the default parameters: leave out -p and --seeds")
-    if options.seeds and (options.stems or "seed" in dict(options.parameters)):
-        parser.error("--seeds chooses notebooks and seeds itself: leave out STEM and -p seed")
+    if options.keep_outputs and options.parameters:
+        parser.error("--keep-outputs is for the default parameters: leave out -p")
     return options
 
 
-def _value(text: str) -> object:
+def parameter_value(text: str) -> object:
     """A value from the command line: true, false, null, a Python literal, or else the text itself."""
     words = {"true": "True", "false": "False", "null": "None"}
     try:

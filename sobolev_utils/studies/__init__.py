@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "past_the_table": ["Laboratory", "errors", "single"],
         "pruning_methods": ["compare", "criteria"],
-        "run": ["run_beyond", "run_pruning"],
+        "distribute": ["cluster"],
+        "run": ["run_study"],
     },
 )

@@ -174,12 +174,10 @@ EXPERIMENTS: dict[str, Callable[[Laboratory], Surrogate]] = {
 }
 
 
-def run(problem: Problem, seed: int, skip: Collection[str] = ()) -> Iterator[pd.DataFrame]:
-    """For each experiment but those to `skip`, its rows of the table."""
+def run(problem: Problem, seed: int) -> Iterator[pd.DataFrame]:
+    """For each experiment its rows of the table."""
     lab = Laboratory(problem, seed)
     for name, experiment in EXPERIMENTS.items():
-        if name in skip:
-            continue
         start = time.monotonic()
         with redirect_stdout(io.StringIO()):  # no progress bars
             model = experiment(lab)

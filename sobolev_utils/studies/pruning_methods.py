@@ -2,7 +2,7 @@
 
 import io
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache
@@ -74,17 +74,13 @@ def criteria(problem: Problem, key: jax.Array, boxes: int) -> dict[str, Criterio
     return {name: lru_cache(maxsize=1)(judge) for name, judge in judged.items()}
 
 
-def compare(
-    problem: Problem, seed: int, depth: int, keep: int, settings: Settings, skip: Collection[str] = ()
-) -> Iterator[pd.DataFrame]:
-    """For each method but those to `skip`, its rows of the table: R^2 before and after the (last) fine-tuning.
+def compare(problem: Problem, seed: int, depth: int, keep: int, settings: Settings) -> Iterator[pd.DataFrame]:
+    """For each method its rows of the table: R^2 before and after the (last) fine-tuning.
 
     All methods start from one oversized network of `depth` hidden layers, keep `keep` nodes in each, and get the
     epochs of notebook 03 in total, brief fine-tunings included. The small network from scratch gets these and the
     epochs of the oversized network, in one run of the optimiser and the settings of fine-tuning.
     """
-    if set(METHODS) <= set(skip):
-        return
     big, small = settings.oversized, settings.tuning
     key, brief = jax.random.fold_in(jax.random.key(seed), 3), settings.brief
 
@@ -104,8 +100,6 @@ def compare(
         oversized = train(fresh(big["width"]), big, jax.random.fold_in(jax.random.key(seed), 2), big["epochs"])
     judged = criteria(problem, jax.random.fold_in(key, 0), settings.boxes)
     for method in METHODS:
-        if method in skip:
-            continue
         start, models = time.monotonic(), {}
         with redirect_stdout(io.StringIO()):
             if method == "scratch":

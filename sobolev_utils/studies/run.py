@@ -1,133 +1,66 @@
-"""What takes too long for a notebook, one seed after the other: ways to prune compared, and what lies past the paper.
+"""What takes too long for a notebook: ways to prune, what lies past the paper, and the R^2 table, under many seeds.
 
-python -m sobolev_utils.studies.run [pruning] [beyond] [--seeds N] [--results FOLDER]
+python -m sobolev_utils.studies.run [pruning] [beyond] [seeds] [--seeds N] [-p NAME VALUE]... [--results FOLDER]
+    [--scheduler ADDRESS]
 
-Problem and settings are those of notebooks 01 to 03, read from their parameters cells, on the fixed sample.
+A task is a seed of a study, or of one size in it. Problem and settings are those of the notebooks, read from their
+parameters cells.
 """
 
 import argparse
-import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-import jax
-import pandas as pd
-from flax import nnx
+from distributed import Client, KilledWorker
 
-from sobolev_utils.learning.surrogate import Surrogate
-from sobolev_utils.paper.artifacts import CHECKOUT, MADE_BY, ArtifactError, results_folder
-from sobolev_utils.paper.case_study import Problem, load_problem
-from sobolev_utils.paper.execution import SAFE, ReproductionError, end_in_good_order, read_parameters, run_notebook
-from sobolev_utils.paper.files import write_bytes
-from sobolev_utils.paper.fingerprints import CODE, code_in_use, versions
-from sobolev_utils.paper.outputs import save_study, save_table
+from sobolev_utils.paper.artifacts import MADE_BY, ArtifactError, results_folder
+from sobolev_utils.paper.execution import SAFE, ReproductionError, end_in_good_order
+from sobolev_utils.paper.outputs import save_study
 from sobolev_utils.paper.records import alone
-from sobolev_utils.studies import past_the_table, pruning_methods
-from sobolev_utils.studies.pruning_methods import SIZES, Settings
+from sobolev_utils.paper.reproduce import as_run, parameter_value
+from sobolev_utils.studies.distribute import Task, cluster, gather
+from sobolev_utils.studies.pruning_methods import SIZES
+from sobolev_utils.studies.tasks import Parameters, beyond_rows, notebook, pruning_rows, seed_rows
 
-__all__ = ["STUDIES", "main", "run_beyond", "run_pruning"]
-
-# Makes the problem of a seed, which takes a while, so only where it is needed.
-MakeProblem = Callable[[], Problem]
+__all__ = ["STUDIES", "main", "run_study"]
 
 
-def run_pruning(
-    results: Path,
-    seeds: int,
-    *,
-    parameters: Mapping[str, object] | None = None,
-    sizes: Sequence[tuple[int, int]] = SIZES,
-    **scheme: int,
+def _by_size(has: Parameters, seeds: Sequence[int]) -> dict[str, Task]:
+    return {f"seed_{seed}_{depth}x{keep}": partial(pruning_rows, has, seed, depth, keep)
+            for seed in seeds for depth, keep in SIZES}  # fmt: skip
+
+
+def _by_seed(rows: Callable, has: Parameters, seeds: Sequence[int]) -> dict[str, Task]:
+    return {f"seed_{seed}": partial(rows, has, seed) for seed in seeds}
+
+
+# By name: the table that it makes, and its tasks, by name, given the parameters of the notebooks and the seeds.
+STUDIES = {
+    "pruning": ("pruning", _by_size),
+    "beyond": ("beyond", partial(_by_seed, beyond_rows)),
+    "seeds": ("r2_seeds", partial(_by_seed, seed_rows)),
+}
+
+
+def run_study(
+    results: Path, name: str, n_seeds: int, client: Client, given: Mapping[str, object] | None = None
 ) -> Path:
-    """Compare the ways to prune under `seeds` seeds, from that of notebook 01 on, into `tables/pruning.csv`.
+    """Do a study under `n_seeds` seeds, from that of notebook 01 on, by the workers of `client`; return its table.
 
-    parameters: for each notebook that has them; scheme: further `Settings`. Raises as `_collect` does.
+    given: parameters of notebooks 01 to 05 that are not left at their defaults. An interrupted study goes on from
+    `<results>/data/study/NAME`. Raises `ReproductionError` for parameters that are not admissible, and as `gather`.
     """
-    first, *stages = _settings(parameters)
-    settings = Settings(*stages, **scheme)
-
-    def rows(problem: MakeProblem, seed: int, done: pd.DataFrame) -> Iterator[pd.DataFrame]:
-        for depth, keep in sizes:
-            size = Surrogate(first["n_assets"], [keep] * depth, rngs=nnx.Rngs(0)).n_parameters
-            skip = done[done.parameters == size].method.unique()
-            if not set(pruning_methods.METHODS) <= set(skip):
-                yield from pruning_methods.compare(problem(), seed, depth, keep, settings, skip=skip)
-
-    return _collect(results, "pruning", pruning_methods.COLUMNS, first, parameters, seeds, rows)
-
-
-def run_beyond(results: Path, seeds: int, *, parameters: Mapping[str, object] | None = None) -> Path:
-    """The experiments of `past_the_table` under `seeds` seeds, in double precision, into `tables/beyond.csv`."""
-
-    def rows(problem: MakeProblem, seed: int, done: pd.DataFrame) -> Iterator[pd.DataFrame]:
-        skip = set(done.experiment)
-        if not set(past_the_table.EXPERIMENTS) <= skip:
-            yield from past_the_table.run(problem(), seed, skip)
-
-    first, *_ = _settings(parameters)
-    with jax.enable_x64(True):
-        return _collect(results, "beyond", past_the_table.COLUMNS, first, parameters, seeds, rows)
-
-
-STUDIES = {"pruning": run_pruning, "beyond": run_beyond}
-
-
-def _settings(parameters: Mapping[str, object] | None) -> list[dict[str, object]]:
-    """The parameters of notebooks 01 to 03. Raises `ReproductionError` for one that none of them has."""
-    given = dict(parameters or {})
-    defaults = [read_parameters(_path(name)) for name in ("problem", "oversized", "pruned")]
-    if unknown := set(given).difference(*defaults):
-        raise ReproductionError(f"none of notebooks 01 to 03 has a parameter {', '.join(sorted(unknown))}")
-    return [{name: given.get(name, default) for name, default in has.items()} for has in defaults]
-
-
-def _path(name: str) -> Path:
-    return CHECKOUT / "notebooks" / f"{MADE_BY[name]}.ipynb"
-
-
-def _collect(
-    results: Path,
-    name: str,
-    columns: Sequence[str],
-    parameters: Mapping[str, object],
-    given: Mapping[str, object] | None,
-    seeds: int,
-    rows: Callable[[MakeProblem, int, pd.DataFrame], Iterator[pd.DataFrame]],
-) -> Path:
-    """The rows of all seeds as `tables/NAME.csv`; `rows` makes those of a seed that are not `done`.
-
-    They are kept as they come in `<results>/data/study/NAME`, which is removed in the end; those of an
-    interrupted run, found there, are not made again. Raises `ArtifactError` where they cannot be read or were made by
-    other code, versions or parameters, and as `run_notebook` does.
-    """
+    table, tasks = STUDIES[name]
+    given = dict(given or {})
+    has = as_run([notebook(stem) for stem in MADE_BY.values()], given)
+    problem = has[MADE_BY["problem"]]
     work = results / "data" / "study" / name
-    kept = work / "tables" / f"{name}.csv"
-    made_by, anew = work / "made_by.json", "remove it, and begin anew"
-    if kept.exists():
-        try:
-            table, was = pd.read_csv(kept), json.loads(made_by.read_text())
-        except (OSError, ValueError) as error:
-            raise ArtifactError(f"rows of an interrupted run in {work} cannot be read ({error}): {anew}") from error
-        now = CODE | versions() | parameters
-        if others := [what for what in was if now.get(what) != was[what]]:
-            raise ArtifactError(f"rows of an interrupted run in {work} were made with another {others[0]}: {anew}")
-    else:
-        table = pd.DataFrame(columns=columns)
-        write_bytes(made_by, json.dumps(code_in_use() | versions() | parameters).encode())
-    for seed in range(parameters["seed"], parameters["seed"] + seeds):
-
-        @lru_cache
-        def problem(seed: int = seed) -> Problem:
-            run_notebook(_path("problem"), work, {**parameters, "seed": seed, "results": ""})
-            return load_problem(work, seed=seed)
-
-        for more in rows(problem, seed, table[table.seed == seed]):
-            table = pd.concat([table, more]) if len(table) else more
-            save_table(work, name, table, formats=("csv",))
-    written = save_study(results, name, table, parameters, given or {})
+    seeds = range(problem["seed"], problem["seed"] + n_seeds)
+    rows = gather(work, tasks(has, seeds), client, has)
+    written = save_study(results, table, rows, problem, given)
     shutil.rmtree(work)
     return written
 
@@ -137,22 +70,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m sobolev_utils.studies.run", description="The studies under many seeds."
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(STUDIES)} (default: all)")
-    parser.add_argument("--seeds", type=int, default=10, metavar="N", help="how many (default: 10)")
-    parser.add_argument("--results", default="", metavar="FOLDER", help="where to write (default: results/)")
+    add = parser.add_argument
+    add("names", nargs="*", metavar="NAME", help=f"which: {', '.join(STUDIES)} (default: all)")
+    add("--seeds", type=int, default=10, metavar="N", help="how many (default: 10)")
+    add("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="a parameter, for every notebook that has it")  # fmt: skip
+    add("--results", default="", metavar="FOLDER", help="where to write (default: results/)")
+    add("--scheduler", default="", metavar="ADDRESS", help="of a Dask cluster (default: this machine's cores)")
     options = parser.parse_intermixed_args(arguments)
     if options.seeds < 1:
         parser.error(f"--seeds must be positive, got {options.seeds}")
     if unknown := set(options.names) - set(STUDIES):
         parser.error(f"no study {', '.join(sorted(unknown))}; there are: {', '.join(STUDIES)}")
     try:
-        results = results_folder(options.results)
-        with alone(results):
+        results, given = results_folder(options.results), {n: parameter_value(v) for n, v in options.parameters}
+        as_run([notebook(stem) for stem in MADE_BY.values()], given)
+        with alone(results), cluster(options.scheduler) as client:
             for name in options.names or STUDIES:
-                written = STUDIES[name](results, options.seeds)
-                print(f"the table is {written}")
-    except (ReproductionError, ArtifactError, OSError) as error:
-        print(f"study: {error}", file=sys.stderr)
+                print(f"the table is {run_study(results, name, options.seeds, client, given)}", flush=True)
+    except (ReproductionError, ArtifactError, KilledWorker, RuntimeError, OSError) as error:
+        print(f"study: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"study: interrupted; {SAFE}", file=sys.stderr)

@@ -11,19 +11,14 @@ import time
 from pathlib import Path
 
 import nbformat
-import numpy as np
-import pandas as pd
 import papermill
 import pytest
-from flax import nnx
 from stubs import is_running, write_notebook
 
-from sobolev_utils.learning.surrogate import Surrogate
 from sobolev_utils.paper import artifacts, provenance, reproduce, schedule
-from sobolev_utils.paper.case_study import BUDGETS
 from sobolev_utils.paper.execution import SAFE, ReproductionError, read_parameters, run_notebook
 from sobolev_utils.paper.reproduce import main
-from sobolev_utils.paper.stages import STAGES, Trained, save_stage
+from sobolev_utils.paper.stages import STAGES
 
 REPORT = """from pathlib import Path
 import os
@@ -229,61 +224,6 @@ def test_the_fingerprint_of_a_notebook_sees_sources_and_tags_but_not_outputs(not
     assert len({before, tagged, fingerprint()}) == 3
 
 
-class TestSeeds:
-    @pytest.fixture
-    def makers(self, notebooks, monkeypatch):
-        """The notebooks that make artefacts, with a stand-in for running them, and one that makes none."""
-        for stem in artifacts.MADE_BY.values():
-            write_notebook(notebooks, stem)
-        write_notebook(notebooks, "06_results")
-        names = {stem: name for name, stem in artifacts.MADE_BY.items()}
-
-        def save(path, results, parameters, timeout):
-            trained = Trained(
-                Surrogate(7, [3, 3], rngs=nnx.Rngs(0)), np.ones(5), np.full(3, parameters["seed"] / 100)
-            )
-            chain = {"oversized": {}, "pruned": {"oversized": parameters}}
-            made_by = parameters | chain.get(names[path.stem], {"pruned": parameters | chain["pruned"]})
-            save_stage(results, names[path.stem], dict.fromkeys(BUDGETS, trained), made_by)
-            return {}
-
-        monkeypatch.setattr(reproduce, "run_notebook", save)
-        return notebooks
-
-    def test_collects_one_table_and_leaves_nothing_else(self, makers, results, capfd):
-        assert main(["--seeds", "2", "--results", str(results)], notebooks=makers) == 0
-        told = [line for line in capfd.readouterr().out.splitlines() if line.startswith("seed")]
-        assert told == ["seed 42 done, 1 of 2", "seed 43 done, 2 of 2"]
-        table = pd.read_csv(results / "tables" / "r2_seeds.csv")
-        assert list(table.columns) == ["budget", "stage", "quantity", "seed", "r2"]
-        assert len(table) == 2 * 3 * 4 * 3
-        assert (table.r2 == table.seed / 100).all()
-        files = {path.relative_to(results).as_posix() for path in results.rglob("[!.]*") if path.is_file()}
-        assert files == {"tables/r2_seeds.csv", "tables/studies.json", "tables/SHA256SUMS", "provenance.json"}
-
-    def test_writes_no_table_when_one_seed_fails(self, makers, results, monkeypatch, capfd):
-        save = reproduce.run_notebook
-
-        def fail_at_43(path, folder, parameters, **options):
-            if parameters["seed"] == 43 and path.stem.startswith("03"):
-                raise ReproductionError(f"03 failed in {folder}")
-            return save(path, folder, parameters, **options)
-
-        monkeypatch.setattr(reproduce, "run_notebook", fail_at_43)
-        assert main(["--seeds", "3", "--results", str(results)], notebooks=makers) == 1
-        assert capfd.readouterr().err == f"reproduce: 03 failed in {results}/data/seed_43\n"
-        assert not (results / "tables").exists()
-
-    @pytest.mark.parametrize(
-        "arguments", [["--seeds", "-1"], ["--seeds", "2", "03"], ["--seeds", "2", "-p", "seed", "1"]]
-    )
-    def test_rejects_what_makes_no_sense(self, arguments, capfd):
-        with pytest.raises(SystemExit) as exit_:
-            main(arguments)
-        assert exit_.value.code == 2
-        assert "--seeds" in capfd.readouterr().err
-
-
 MEET = """import os, pathlib, time
 me = {!r}
 pathlib.Path(me).write_text(str(os.getpid()))
@@ -438,7 +378,7 @@ def test_the_module_has_a_command_line():
     command = [sys.executable, "-m", "sobolev_utils.paper.reproduce", "--help"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0
-    assert "--seeds N" in run.stdout
+    assert "--keep-outputs" in run.stdout
     assert Path(reproduce.NOTEBOOKS).name == "notebooks"
 
 
@@ -477,8 +417,7 @@ class TestKeepOutputs:
         assert capfd.readouterr().err == f"reproduce: {told}\n"
         assert not any(cell.get("outputs") for cell in nbformat.read(path, as_version=4).cells)
 
-    @pytest.mark.parametrize("more", [["--seeds", "2"], ["-p", "seed", "7"]])
-    def test_is_for_the_default_parameters(self, more, capfd):
+    def test_is_for_the_default_parameters(self, capfd):
         with pytest.raises(SystemExit):
-            main(["--keep-outputs", *more])
+            main(["--keep-outputs", "-p", "seed", "7"])
         assert "--keep-outputs is for the default parameters" in capfd.readouterr().err

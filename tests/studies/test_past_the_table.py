@@ -6,7 +6,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 import pytest
 from flax import nnx
 from oracles import random_basket, uniform_points
@@ -17,9 +16,8 @@ from sobolev_utils.models.least_squares_monte_carlo import LeastSquaresMonteCarl
 from sobolev_utils.models.payoffs import smooth_call
 from sobolev_utils.models.samples import Samples
 from sobolev_utils.paper.case_study import Problem, Truth, save_problem
-from sobolev_utils.studies import past_the_table
-from sobolev_utils.studies import run as study
-from sobolev_utils.studies.past_the_table import COLUMNS, EXPERIMENTS, Laboratory, errors, run
+from sobolev_utils.studies import past_the_table, tasks
+from sobolev_utils.studies.past_the_table import COLUMNS, EXPERIMENTS, Laboratory, errors
 
 BASKET = random_basket(2)
 REFERENCE = LeastSquaresMonteCarlo(BASKET, partial(smooth_call, width=0.01))
@@ -130,27 +128,15 @@ def untrained(width):
     return lambda lab: Surrogate(2, [width], rngs=nnx.Rngs(lab.seed))
 
 
-def test_the_study_has_a_row_for_each_quantity_and_resumes(monkeypatch, tmp_path):
+def test_a_task_has_a_row_for_each_experiment_and_quantity(monkeypatch):
     monkeypatch.setattr(past_the_table, "EXPERIMENTS", {"small": untrained(3), "smaller": untrained(2)})
     made = []
 
     def run_notebook(path, results, parameters):
-        made.append(parameters["seed"])
+        made.append(parameters)
         save_problem(results, REFERENCE, SAMPLES, X, parameters)
 
-    monkeypatch.setattr(study, "run_notebook", run_notebook)
-    table = pd.read_csv(study.run_beyond(tmp_path, 2))
-    assert list(table.columns) == COLUMNS and len(table) == 2 * 2 * 3 and made == [42, 43]
-    kept = tmp_path / "data" / "study" / "beyond" / "tables" / "beyond.csv"
-    kept.parent.mkdir(parents=True)
-    table[table.seed == 42].to_csv(kept, index=False)
-    (kept.parents[1] / "made_by.json").write_text("{}")
-    again = pd.read_csv(study.run_beyond(tmp_path, 2))
-    assert made == [42, 43, 43]  # nothing is made again for a seed that is complete
-    pd.testing.assert_frame_equal(again, table, rtol=1e-4)
-
-
-def test_experiments_that_are_there_are_skipped(short):
-    skip = set(EXPERIMENTS) - {"labels_plain"}
-    (rows,) = run(dataclasses.replace(PROBLEM), 3, skip)
-    assert set(rows.experiment) == {"labels_plain"} and rows.rmse.gt(0).all()
+    monkeypatch.setattr(tasks, "run_notebook", run_notebook)
+    table = tasks.beyond_rows({"01_data_generation": {"seed": 42}}, 43)
+    assert list(table.columns) == COLUMNS and len(table) == 2 * 3 and made == [{"seed": 43}]
+    assert list(table.experiment.unique()) == ["small", "smaller"] and set(table.seed) == {43}

@@ -1,7 +1,8 @@
-"""The comparison is fair and complete: one oversized network, equal training, no row lost, on tiny problems."""
+"""Studies on Dask: no row lost, none made twice, the same digits whatever works on them, faults in one line."""
 
 import json
-from functools import partial
+import os
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -9,255 +10,148 @@ import numpy as np
 import pandas as pd
 import pytest
 from flax import nnx
-from oracles import random_basket, random_surrogate, uniform_points
 
-from sobolev_utils.enclosures.intervals import box
-from sobolev_utils.learning.losses import plain
 from sobolev_utils.learning.surrogate import Surrogate
-from sobolev_utils.learning.training import fit
-from sobolev_utils.models.least_squares_monte_carlo import LeastSquaresMonteCarlo
-from sobolev_utils.models.payoffs import smooth_call
-from sobolev_utils.paper.artifacts import ArtifactError
-from sobolev_utils.paper.case_study import Problem, Truth, save_problem
+from sobolev_utils.paper.artifacts import MADE_BY, ArtifactError
+from sobolev_utils.paper.case_study import BUDGETS
 from sobolev_utils.paper.execution import SAFE, ReproductionError
-from sobolev_utils.paper.stages import QUANTITIES, evaluate
-from sobolev_utils.pruning.attained import inside
-from sobolev_utils.pruning.nodes import magnitude, mean_nodes, most_significant, prune
-from sobolev_utils.pruning.significance import analyse
-from sobolev_utils.studies import pruning_methods
-from sobolev_utils.studies import run as study
-from sobolev_utils.studies.pruning_methods import METHODS, Settings, compare, criteria
-from sobolev_utils.studies.run import main, run_pruning
+from sobolev_utils.paper.fingerprints import CODE
+from sobolev_utils.paper.stages import Trained, save_stage
+from sobolev_utils.studies import distribute, run
+from sobolev_utils.studies import tasks as rows
+from sobolev_utils.studies.distribute import cluster, gather
+from sobolev_utils.studies.run import main, run_study
 
-BASKET = random_basket(2)
-REFERENCE = LeastSquaresMonteCarlo(BASKET, partial(smooth_call, width=0.005), "sobol", spread=1.5)
-X_TEST = jnp.asarray(uniform_points(32, 2, low=0.7, high=1.3), jnp.float32)
-SAMPLES = REFERENCE.sample(jax.random.key(0), 64)
-PROBLEM = Problem(
-    REFERENCE, SAMPLES, Truth(X_TEST, BASKET.value(X_TEST), BASKET.delta(X_TEST), BASKET.gamma(X_TEST)), {}
-)
-TUNING = {"epochs": 9, "batch": 32, "learning_rate": 1e-2, "weight_decay": 0.1, "optimiser": "muon"}
-OVERSIZED = {"width": 8, "activation": "silu", "epochs": 5, "batch": 16, "learning_rate": 1e-3, "weight_decay": 1.0}
-SETTINGS = Settings(OVERSIZED, TUNING, steps=3, brief=2, boxes=2)
-SIZES = ((1, 3), (2, 2))
-KEY = jax.random.fold_in(jax.random.key(7), 3)
+TABLE = ["seed", "r2"]
 
 
-def by_magnitude(problem, key, boxes):
-    """Every criterion the cheap one."""
-    return {
-        name: lambda model: (magnitude(model), mean_nodes(model, problem.samples.x))
-        for name in pruning_methods.CRITERIA
-    }
+@pytest.fixture(scope="module")
+def client():
+    with cluster(workers=2) as client:
+        yield client
+
+
+def product(seed):
+    """A task whose last digit depends on how many threads share it."""
+
+    def task():
+        a, b = jax.random.normal(jax.random.key(seed), (2, 500, 500))
+        return pd.DataFrame({"seed": seed, "r2": jnp.sin(a @ b).sum(axis=0)[:4]})
+
+    return task
+
+
+def tasks(n=4):
+    return {f"seed_{seed}": product(seed) for seed in range(n)}
+
+
+def test_the_same_digits_with_one_worker_or_four(tmp_path):
+    frames = []
+    for workers in (1, 4):
+        with cluster(workers=workers) as client:
+            frames.append(gather(tmp_path / str(workers), tasks(), client, {}))
+    assert len(frames[0]) == 16 and list(frames[0].seed) == sorted(frames[0].seed)
+    pd.testing.assert_frame_equal(*frames, check_exact=True)
+
+
+def test_a_killed_worker_costs_its_task_alone(client, tmp_path):
+    began, killed = tmp_path / "began", tmp_path / "killed"
+    began.mkdir()
+
+    def noted(name, task):
+        def noted():
+            (began / f"{name}-{len(list(began.iterdir()))}").touch()
+            if name == "seed_1" and not killed.exists():
+                killed.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return task()
+
+        return noted
+
+    whole = gather(tmp_path / "whole", tasks(), client, {})
+    found = gather(tmp_path / "work", {name: noted(name, task) for name, task in tasks().items()}, client, {})
+    pd.testing.assert_frame_equal(found, whole, check_exact=True)
+    times = [path.name.partition("-")[0] for path in began.iterdir()]
+    assert killed.exists() and times.count("seed_1") == 2 and len(times) == 5
+
+
+def test_an_interrupted_study_goes_on(client, tmp_path, capsys):
+    def broken():
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        gather(tmp_path, tasks(3) | {"broken": broken}, client, {})
+    kept = {path.stem for path in tmp_path.glob("seed_*.csv")}
+    capsys.readouterr()
+    found = gather(tmp_path, tasks(3), client, {})
+    told = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
+    assert told == tasks(3).keys() - kept
+    pd.testing.assert_frame_equal(found, gather(tmp_path / "whole", tasks(3), client, {}), check_exact=True)
+
+
+@pytest.mark.parametrize("was", [{"sobolev_utils/learning/losses.py": "another"}, {"n_assets": 7}, {"jax": "0.1"}])
+def test_rows_of_other_code_versions_or_parameters_are_not_added_to(client, tmp_path, was):
+    (tmp_path / "made_by.json").write_text(json.dumps(was))
+    with pytest.raises(ArtifactError, match=f"were made with another {next(iter(was))}: remove it, and begin"):
+        gather(tmp_path, tasks(), client, {"n_assets": 5})
+    (tmp_path / "made_by.json").write_text("{")
+    with pytest.raises(ArtifactError, match=r"cannot be read .*: remove it, and begin anew"):
+        gather(tmp_path, tasks(), client, {})
+
+
+def test_a_worker_with_other_code_is_told(client, tmp_path, monkeypatch):
+    monkeypatch.setattr(distribute, "CODE", {**CODE, "sobolev_utils/learning/losses.py": "another"})
+    with pytest.raises(RuntimeError, match=r"a worker has another sobolev_utils/learning/losses.py: start it from"):
+        gather(tmp_path, tasks(1), client, {})
+
+
+def test_a_seed_is_the_table_of_notebooks_01_to_05(monkeypatch):
+    ran = []
+    has = {stem: {"n_assets": 7} for stem in MADE_BY.values()}
+    names = {stem: name for name, stem in MADE_BY.items()}
+
+    def save(path, results, parameters):
+        ran.append((path.stem, parameters))
+        trained = Trained(Surrogate(7, [3, 3], rngs=nnx.Rngs(0)), np.ones(5), np.full(3, parameters["seed"] / 100))
+        save_stage(results, names[path.stem], dict.fromkeys(BUDGETS, trained), parameters)
+
+    monkeypatch.setattr(rows, "run_notebook", save)
+    table = rows.seed_rows(has, 43)
+    assert ran == [(stem, {"n_assets": 7, "seed": 43}) for stem in MADE_BY.values()]
+    assert list(table.columns) == ["budget", "stage", "quantity", "seed", "r2"] and len(table) == 3 * 4 * 3
+    assert (table.r2 == 0.43).all() and (table.seed == 43).all()
 
 
 @pytest.fixture
-def cheap(monkeypatch):
-    """Nothing is analysed or trained; the calls of `fit`, (widths, epochs, other settings)."""
-    calls = []
-
-    def fit(model, draw, loss, *, key, epochs, **settings):
-        calls.append((model.widths, epochs, settings))
-        return model, np.ones(epochs)
-
-    monkeypatch.setattr(pruning_methods, "criteria", by_magnitude)
-    monkeypatch.setattr(pruning_methods, "fit", fit)
-    return calls
+def tiny(monkeypatch):
+    """One study, `r2_seeds`, of products."""
+    studies = {"tiny": ("r2_seeds", lambda has, seeds: {f"seed_{seed}": product(seed) for seed in seeds})}
+    monkeypatch.setattr(run, "STUDIES", studies)
 
 
-MODEL = random_surrogate(2, (5, 4), dtype=np.float32)
-INPUTS = box(*(np.asarray(bound, np.float32) for bound in BASKET.box))
+class TestRunStudy:
+    def test_the_table_has_a_seed_for_each_and_nothing_else_is_left(self, tiny, client, tmp_path):
+        table = pd.read_csv(run_study(tmp_path, "tiny", 2, client, {"n_assets": 12}))
+        assert list(table.seed.unique()) == [42, 43] and list(table.columns) == TABLE
+        assert not (tmp_path / "data" / "study" / "tiny").exists()
+        made_with = json.loads((tmp_path / "tables" / "studies.json").read_text())["r2_seeds"]
+        assert made_with["given"] == {"n_assets": 12} and made_with["problem"]["n_assets"] == 12
 
-
-@pytest.fixture(scope="module")
-def reached():
-    return inside(MODEL, INPUTS, samples=2**10)
-
-
-@pytest.fixture(scope="module")
-def judged(reached):
-    """What each criterion says of the model, where the analysis from inside is `reached`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pruning_methods, "inside", lambda model, inputs: reached)
-        return {name: judge(MODEL) for name, judge in criteria(PROBLEM, KEY, 64).items()}
-
-
-class TestCriteria:
-    def test_each_score_is_what_its_name_says(self, judged, reached):
-        expected = {
-            "iasa_plain": analyse(MODEL, INPUTS, method="operations").hidden,
-            "sampled": reached.hidden,
-            "magnitude": magnitude(MODEL),
-        }
-        assert set(judged) == {*expected, "iasa_tight", "random"} == set(pruning_methods.CRITERIA)
-        for name, layers in expected.items():
-            for found, scores in zip(judged[name][0], layers, strict=True):
-                np.testing.assert_allclose(found, scores, rtol=1e-5)
-
-    def test_tight_significance_is_between_the_sampled_and_the_plain(self, judged):
-        for low, tight, high in zip(
-            *(judged[name][0] for name in ("sampled", "iasa_tight", "iasa_plain")), strict=True
-        ):
-            assert (low <= tight).all() and (tight <= high).all() and (tight < 0.9 * high).any()
-
-    def test_constants_are_means_but_midpoints_where_enclosures_are_tight(self, judged, reached):
-        means = mean_nodes(MODEL, SAMPLES.x)
-        for name, (_, constants) in judged.items():
-            for found, mean, values in zip(constants, means, reached.values[1:-1], strict=True):
-                if name == "iasa_tight":
-                    assert (abs(found - values.midpoint) < 0.1 * values.width).all()
-                    assert (abs(found - mean) > 0.01 * values.width).any()
-                else:
-                    np.testing.assert_array_equal(found, mean)
-
-    def test_random_nodes_differ_by_key_and_the_same_model_is_judged_once(self):
-        judge = criteria(PROBLEM, KEY, 2)["random"]
-        assert judge(MODEL) is judge(MODEL)
-        other = criteria(PROBLEM, jax.random.key(1), 2)["random"](MODEL)
-        assert not (judge(MODEL)[0][0] == other[0][0]).any()
-
-
-class TestCompare:
-    def test_every_method_gets_the_same_total_training(self, cheap):
-        spent = {}
-        cheap_before = 0
-        for rows in compare(PROBLEM, 7, 2, 2, SETTINGS):
-            spent[rows.method.iloc[0]] = cheap[cheap_before:]
-            cheap_before = len(cheap)
-        oversized = spent["iasa_plain"].pop(0)
-        assert oversized == ((8, 8), 5, {"batch": 16, "learning_rate": 1e-3, "weight_decay": 1.0})
-        assert list(spent) == list(METHODS)
-        tuning = {name: value for name, value in TUNING.items() if name != "epochs"}
-        for method, fits in spent.items():
-            assert all(settings == tuning for *_, settings in fits)
-            assert sum(epochs for _, epochs, _ in fits) == (5 + 9 if method == "scratch" else 9)
-            widths = [width for (width, _), *_ in fits]
-            assert widths == ([5, 3, 2] if "iterative" in method else [2])
-
-    def test_rows_are_complete(self, cheap):
-        table = pd.concat(compare(PROBLEM, 7, 2, 2, SETTINGS))
-        assert list(table.columns) == ["method", "parameters", "seed", "stage", "quantity", "r2"]
-        expected = {
-            (method, stage, quantity)
-            for method in METHODS
-            for stage in ("before", "pruned")
-            for quantity in QUANTITIES
-            if (method, stage) != ("scratch", "before")
-        }
-        assert set(zip(table.method, table.stage, table.quantity, strict=True)) == expected
-        assert len(table) == len(expected) and set(table.seed) == {7}
-        assert set(table.parameters) == {2 * 2 + 2 + 2 * 2 + 2 + 2 + 1}
-
-    def test_methods_to_skip_cost_nothing(self, cheap):
-        kept = [rows.method.iloc[0] for rows in compare(PROBLEM, 7, 1, 2, SETTINGS, skip=METHODS[:-2])]
-        assert kept == list(METHODS[-2:])
-        cheap.clear()
-        assert list(compare(PROBLEM, 7, 1, 2, SETTINGS, skip=METHODS)) == [] == cheap
-
-    def test_one_shot_by_hand(self, monkeypatch):
-        """By the keys of notebooks 02 and 03."""
-        monkeypatch.setattr(pruning_methods, "METHODS", ("magnitude",))
-        (rows,) = compare(PROBLEM, 7, 2, 2, SETTINGS)
-
-        def trained(model, parameters, key):
-            settings = {name: value for name, value in parameters.items() if name not in ("width", "activation")}
-            return fit(model, PROBLEM.source("paths_8192"), plain, key=key, **settings)[0]
-
-        model = Surrogate(2, [8, 8], rngs=nnx.Rngs(7)).normalise(SAMPLES.x, SAMPLES.y)
-        model = trained(model, OVERSIZED, jax.random.fold_in(jax.random.key(7), 2))
-        before = prune(model, most_significant(magnitude(model), 2), mean_nodes(model, SAMPLES.x))
-        after = trained(before, TUNING, KEY)
-        expected = [*evaluate(before, PROBLEM.test), *evaluate(after, PROBLEM.test)]
-        np.testing.assert_allclose(rows.r2, expected, rtol=1e-6)
-        assert list(rows.stage) == ["before"] * 3 + ["pruned"] * 3 and rows.r2.nunique() == 6
-
-
-class TestRun:
-    """Notebook 01 is replaced by the tiny problem; settings are those of the notebooks where none is given."""
-
-    PARAMETERS = {"width": 4, "epochs": 3, "batch": 32, "n_assets": 2}  # noqa: RUF012
-
-    @pytest.fixture
-    def run(self, cheap, monkeypatch, tmp_path):
-        made = []
-
-        def run_notebook(path, results, parameters):
-            made.append((path.stem, parameters))
-            save_problem(results, REFERENCE, SAMPLES, X_TEST, parameters)
-
-        monkeypatch.setattr(study, "run_notebook", run_notebook)
-
-        def run(seeds=2, **given):
-            return run_pruning(tmp_path, seeds, parameters=self.PARAMETERS, sizes=SIZES, brief=1, steps=2, **given)
-
-        run.made, run.kept = made, tmp_path / "data" / "study" / "pruning" / "tables" / "pruning.csv"
-        return run
-
-    def test_the_table_has_every_seed_and_size(self, run, cheap):
-        table = pd.read_csv(run())
-        assert [(stem, made["seed"]) for stem, made in run.made] == [
-            ("01_data_generation", seed) for seed in (42, 43)
-        ]
-        assert run.made[0][1].items() >= {"basket_seed": 42, "n_samples": 8192, "points": "sobol"}.items()
-        rows = len(METHODS) * 6 - 3
-        assert dict(table.groupby(["seed", "parameters"]).size()) == {
-            (s, p): rows for s in (42, 43) for p in (13, 15)
-        }
-        assert not table.duplicated(["method", "parameters", "seed", "stage", "quantity"]).any()
-        assert not run.kept.exists()
-        assert cheap[0] == ((4,), 3, {"batch": 32, "learning_rate": 3e-3, "weight_decay": 1.0})
-        assert cheap[1][2] == {"batch": 32, "learning_rate": 2e-2, "weight_decay": 0.2, "optimiser": "muon"}
-
-    def test_an_interrupted_run_keeps_its_rows_and_can_be_resumed(self, run, monkeypatch):
-        whole = run().read_bytes()
-        evaluations = iter(range(30))
-
-        def interrupted(model, test):
-            if next(evaluations, None) is None:
-                raise KeyboardInterrupt
-            return evaluate(model, test)
-
-        with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
-            context.setattr(pruning_methods, "evaluate", interrupted)
-            run()
-        kept = pd.read_csv(run.kept)
-        assert len(kept) == 30 // 2 * 6 - 3  # both stages of 13 methods, one of scratch, and a half that is lost
-        assert run().read_bytes() == whole
-        assert not run.kept.exists()
-
-    def test_rows_of_other_code_or_parameters_are_not_added_to(self, run):
-        run.kept.parent.mkdir(parents=True)
-        run.kept.write_text("method,seed\n")
-        made_by = run.kept.parents[1] / "made_by.json"
-        for was in ({"sobolev_utils/learning/losses.py": "another"}, {"n_assets": 7}):
-            made_by.write_text(json.dumps(was))
-            with pytest.raises(
-                ArtifactError, match=f"were made with another {next(iter(was))}: remove it, and begin"
-            ):
-                run()
-        made_by.write_text("{")
-        with pytest.raises(ArtifactError, match=r"cannot be read .*: remove it, and begin anew"):
-            run()
-        assert run.made == []
-
-    def test_a_parameter_that_no_notebook_has_is_refused(self, run):
-        with pytest.raises(ReproductionError, match="none of notebooks 01 to 03 has a parameter widht"):
-            run_pruning(run.kept.parent, 1, parameters={"widht": 4})
+    def test_every_study_has_a_task_for_each_seed(self):
+        has = {stem: {"seed": 42} for stem in MADE_BY.values()}
+        for name, (_, by) in run.STUDIES.items():
+            made = by(has, range(42, 45))
+            assert len(made) == 3 * (2 if name == "pruning" else 1)
+            assert {task.args[1] for task in made.values()} == {42, 43, 44}
 
 
 class TestCommandLine:
-    def test_it_asks_for_ten_seeds_and_tells_where_the_table_is(self, monkeypatch, capsys, tmp_path):
-        asked = []
-
-        def record(name):
-            return lambda results, seeds: asked.append((name, results, seeds)) or results / name
-
-        monkeypatch.setattr(study, "STUDIES", {name: record(name) for name in ("one", "other")})
-        assert main(["--results", str(tmp_path)]) == 0
-        assert main(["other", "--results", str(tmp_path), "--seeds", "3"]) == 0
-        assert asked == [("one", tmp_path, 10), ("other", tmp_path, 10), ("other", tmp_path, 3)]
+    def test_on_a_cluster_by_its_address(self, tiny, client, capsys, tmp_path):
+        assert main(["--scheduler", client.scheduler.address, "--results", str(tmp_path), "--seeds", "2"]) == 0
         told = capsys.readouterr().out.splitlines()
-        assert told == [f"the table is {tmp_path / name}" for name in ("one", "other", "other")]
+        assert told[0].startswith("the dashboard is at http://127.0.0.1:")
+        assert told[-1] == f"the table is {tmp_path / 'tables' / 'r2_seeds.csv'}"
+        assert client.submit(lambda: 7).result() == 7  # it still works
 
     @pytest.mark.parametrize(
         "error, code, told",
@@ -266,25 +160,44 @@ class TestCommandLine:
             (KeyboardInterrupt(), 130, f"study: interrupted; {SAFE}\n"),
         ],
     )
-    def test_a_fault_is_one_line(self, monkeypatch, capsys, tmp_path, error, code, told):
-        def run(*_, **__):
+    def test_a_fault_is_one_line(self, monkeypatch, capsys, client, tmp_path, error, code, told):
+        def fail(*_, **__):
             raise error
 
-        monkeypatch.setattr(study, "STUDIES", {"one": run})
-        assert main(["--results", str(tmp_path)]) == code
+        monkeypatch.setattr(run, "run_study", fail)
+        assert main(["--scheduler", client.scheduler.address, "--results", str(tmp_path)]) == code
         assert capsys.readouterr().err == told
 
-    def test_one_at_a_time(self, monkeypatch, capsys, tmp_path):
-        monkeypatch.setattr(study, "STUDIES", {"one": lambda results, *_, **__: main(["--results", str(results)])})
-        assert main(["--results", str(tmp_path)]) == 0
+    def test_one_at_a_time(self, monkeypatch, capsys, client, tmp_path):
+        again = ["--scheduler", client.scheduler.address, "--results", str(tmp_path)]
+        monkeypatch.setattr(run, "run_study", lambda *_: main(again))
+        assert main(["seeds", *again]) == 0
         assert f"is at work in {tmp_path}: wait for it" in capsys.readouterr().err
 
-    def test_no_seeds_are_refused(self, capsys):
-        with pytest.raises(SystemExit) as exit:
-            main(["--seeds", "0"])
-        assert exit.value.code == 2 and "--seeds must be positive, got 0" in capsys.readouterr().err
+    @pytest.mark.parametrize(
+        "given, told",
+        [
+            (["-p", "widht", "4"], "no notebook has a parameter 'widht'"),
+            (["-p", "n_assets", "0"], "is not admissible"),
+        ],
+    )
+    def test_parameters_are_checked_before_any_work(self, capsys, tmp_path, given, told):
+        assert main([*given, "--results", str(tmp_path / "results")]) == 1
+        said = capsys.readouterr()
+        assert told in said.err and said.err.count("\n") == 1 and said.out == ""
 
-    def test_an_unknown_study_is_refused(self, capsys):
+    def test_a_scheduler_that_does_not_answer_is_one_line(self, monkeypatch, capsys, tmp_path):
+        monkeypatch.setattr(distribute, "PATIENCE", "1s")
+        assert main(["--scheduler", "tcp://127.0.0.1:9", "--results", str(tmp_path)]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith("study: ") and "127.0.0.1:9" in said and said.count("\n") == 1
+
+    @pytest.mark.parametrize(
+        "given, told",
+        [(["--seeds", "0"], "--seeds must be positive, got 0"),
+         (["prunning"], "no study prunning; there are: pruning, beyond, seeds")],
+    )  # fmt: skip
+    def test_what_makes_no_sense_is_refused(self, capsys, given, told):
         with pytest.raises(SystemExit) as exit:
-            main(["prunning"])
-        assert exit.value.code == 2 and "no study prunning; there are: pruning, beyond" in capsys.readouterr().err
+            main(given)
+        assert exit.value.code == 2 and told in capsys.readouterr().err
