@@ -71,6 +71,7 @@ def as_called(app, what, name, thing, options, arguments, returned):
 def from_here(app, path, document, content):
     """Links of the README as they are seen from this folder."""
     text = content[0].replace("](results/models/README.md)", "](models.md)")
+    text = text.replace("](CONTRIBUTING.md)", "](contributing.md)")
     content[0] = re.sub(r"]\((?=results/|CITATION)", "](../", text)
 
 
