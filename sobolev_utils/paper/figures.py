@@ -57,21 +57,21 @@ def caption(figure: Figure, *studies: pd.DataFrame) -> Figure:
 
 
 def derivatives(trained: Mapping[str, Trained], test: Truth, underlying: np.ndarray, name: str) -> Figure:
-    """Value, delta and gamma of the surrogate `name` against the underlying: a row for each budget.
+    """Value, delta and gamma of the surrogate `name` against the underlying: a row for each budget, or stage.
 
     underlying: (n_samples,), the basket of each test spot. The delta is 1'grad, the derivative along the underlying.
     """
     order = np.argsort(underlying)
     truth = (test.value, test.delta.sum(axis=-1), test.gamma)
     figure, rows = plt.subplots(len(trained), 3, figsize=(7.2, 2.3 * len(trained)), sharex=True, squeeze=False)
-    for axes, (budget, stage) in zip(rows, trained.items(), strict=True):
+    for axes, (row, stage) in zip(rows, trained.items(), strict=True):
         model = stage.model
         guesses = (model(test.x), model.delta(test.x).sum(axis=-1), model.gamma(test.x))
         for axis, quantity, exact, guess, r2 in zip(axes, QUANTITIES, truth, guesses, stage.r2, strict=True):
             axis.plot(underlying, guess, ".", ms=2, alpha=0.5, rasterized=True, label=name)
             axis.plot(underlying[order], np.asarray(exact)[order], "k", lw=0.8, label="closed form")
             axis.set_title(f"{quantity}: 1 − R² = {1 - r2:.1e}")
-        axes[0].set_ylabel(BUDGET_NAMES[budget])
+        axes[0].set_ylabel({**BUDGET_NAMES, **STAGE_NAMES}[row])
     for axis in rows[-1]:
         axis.set_xlabel("basket")
     rows[0, 0].legend(markerscale=4)
@@ -79,8 +79,9 @@ def derivatives(trained: Mapping[str, Trained], test: Truth, underlying: np.ndar
 
 
 def loss_curves(histories: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
-    """Training loss by epoch, log scale: a panel for each stage, in it a line for each budget."""
-    figure, axes = plt.subplots(1, len(histories), figsize=(1.2 + 1.9 * len(histories), 2.3), squeeze=False)
+    """Training loss by epoch, on one log scale: a panel for each stage, in it a line for each budget."""
+    shape = {"figsize": (1.2 + 1.9 * len(histories), 2.3), "squeeze": False, "sharey": True}
+    figure, axes = plt.subplots(1, len(histories), **shape)
     for axis, (name, curves) in zip(axes[0], histories.items(), strict=True):
         for budget, history in curves.items():
             epochs, style = np.arange(1, len(history) + 1), {"color": BUDGET_COLOURS[budget], "lw": 0.9}

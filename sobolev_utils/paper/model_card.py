@@ -96,7 +96,7 @@ def _card(problem: Problem, errors: pd.DataFrame) -> str:
     return f"""\
 # Surrogates to take away
 
-Made from the data by notebook 06_results; not to be edited. `<stage>_<budget>_<dtype>.onnx` is a dense network that
+Made from the data by notebook 08_take_away; not to be edited. `<stage>_<budget>_<dtype>.onnx` is a dense network that
 gives the price of a call on a basket of {n} assets, its deltas and its gamma in one run, without JAX.
 
 **Stages.** `oversized`: trained on payoffs alone, here for comparison. `pruned`: what interval adjoint significance
@@ -127,7 +127,7 @@ in the units above, are those of the worse of its two files.
 
 {errors.to_markdown(index=False, disable_numparse=True)}
 
-Notebook 06_results checks that each file computes what its network does in JAX.
+Notebook 08_take_away checks that each file computes what its network does in JAX.
 
 ## Use
 

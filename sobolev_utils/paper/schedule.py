@@ -3,6 +3,7 @@
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from graphlib import CycleError, TopologicalSorter
@@ -53,16 +54,23 @@ def waits(paths: Sequence[Path]) -> dict[Path, list[Path]]:
 
 
 def run_together(waits: Mapping[Path, Sequence[Path]], run: Callable[[Path], None]) -> None:
-    """Call `run(path)` for notebooks `AT_ONCE` at a time, each after those that it waits for.
+    """Call `run(path)` for notebooks `AT_ONCE` at a time, each after those that it waits for, those first for which
+    most others wait.
 
     Raises what the first to fail raises, or KeyboardInterrupt, when all others have been ended.
     """
-    order, running = TopologicalSorter(waits), {}
+    order, needs, ready, running = TopologicalSorter(waits), {}, [], {}
+    for path in TopologicalSorter(waits).static_order():
+        needs[path] = set(waits[path]).union(*(needs[other] for other in waits[path]))
+    heirs = Counter(other for others in needs.values() for other in others)
     order.prepare()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         try:
             while order.is_active():
-                running |= {pool.submit(run, path): path for path in order.get_ready()}
+                ready = sorted([*ready, *order.get_ready()], key=lambda path: -heirs[path])
+                while ready and len(running) < AT_ONCE:
+                    path = ready.pop(0)
+                    running[pool.submit(run, path)] = path
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     future.result()
                     order.done(running.pop(future))

@@ -3,8 +3,9 @@
 import pytest
 from stubs import write_notebook
 
+from sobolev_utils.paper import schedule
 from sobolev_utils.paper.execution import ReproductionError
-from sobolev_utils.paper.schedule import declared, undeclared, waits
+from sobolev_utils.paper.schedule import declared, run_together, undeclared, waits
 
 
 def paths(folder, **heads):
@@ -39,3 +40,11 @@ def test_notebooks_that_wait_for_one_another_are_a_fault(tmp_path):
 def test_a_head_that_does_not_say_what_it_reads_is_a_fault(tmp_path):
     with pytest.raises(ReproductionError, match=r"head of one names no file after \*\*Reads\*\*"):
         waits(paths(tmp_path, one=("the artefacts of notebook 01", "nothing")))
+
+
+def test_the_first_to_run_is_the_one_for_which_most_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr(schedule, "AT_ONCE", 1)
+    alone, first, second, third = (tmp_path / name for name in ("0", "1", "2", "3"))
+    ran = []
+    run_together({alone: [], third: [second], second: [first], first: []}, ran.append)
+    assert ran == [first, second, alone, third] or ran == [first, second, third, alone]
