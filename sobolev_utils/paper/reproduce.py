@@ -26,7 +26,7 @@ from sobolev_utils.paper.files import remove_dead_parts
 from sobolev_utils.paper.parameters import admitted
 from sobolev_utils.paper.provenance import write_provenance
 from sobolev_utils.paper.records import alone, asked, last_run, reason_to_run, write_record
-from sobolev_utils.paper.schedule import run_together, undeclared, waits
+from sobolev_utils.paper.schedule import run_time, run_together, undeclared, waits
 
 __all__ = ["as_run", "main", "parameter_value", "run_notebooks"]
 
@@ -87,7 +87,7 @@ def run_notebooks(
 
     for folder in {results, *(path.parent for path in paths)}:
         remove_dead_parts(folder)
-    run_together(order, run)
+    run_together(order, run, {path: run_time(path) for path in paths})
 
 
 def main(arguments: Sequence[str] | None = None, *, notebooks: Path = NOTEBOOKS) -> int:

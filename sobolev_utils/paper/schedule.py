@@ -3,7 +3,6 @@
 import os
 import re
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from graphlib import CycleError, TopologicalSorter
@@ -12,9 +11,15 @@ from pathlib import Path
 from sobolev_utils.paper.execution import KERNELS, ReproductionError
 from sobolev_utils.paper.fingerprints import cells
 
-__all__ = ["declared", "run_together", "undeclared", "waits"]
+__all__ = ["declared", "run_time", "run_together", "undeclared", "waits"]
 
 AT_ONCE = min(3, os.cpu_count() or 1)  # notebooks
+
+
+def _head(path: Path, part: str) -> str:
+    """What the head of a notebook says after **part**, up to the next bold word."""
+    head = "".join(source for _, source, _ in cells(path)[:1])
+    return head.partition(f"**{part}**")[2].partition("**")[0]
 
 
 def declared(path: Path, part: str) -> list[str]:
@@ -22,12 +27,17 @@ def declared(path: Path, part: str) -> list[str]:
 
     Raises `ReproductionError` where it does not say what it reads: files, or nothing.
     """
-    head = "".join(source for _, source, _ in cells(path)[:1])
-    told = head.partition(f"**{part}**")[2].partition("**")[0]
-    files = re.findall(r"`((?:data|tables|figures|models)/[^`]+)`", told)
-    if part == "Reads" and not files and not told.strip().startswith("nothing"):
+    text = _head(path, part)
+    files = re.findall(r"`((?:data|tables|figures|models)/[^`]+)`", text)
+    if part == "Reads" and not files and not text.strip().startswith("nothing"):
         raise ReproductionError(f"the head of {path.stem} names no file after **Reads**: add them, or say `nothing`")
     return files
+
+
+def run_time(path: Path) -> float:
+    """The seconds that the head of a notebook announces, "**Run time** about 110 s"; 0 where it names none."""
+    found = re.search(r"([\d.]+) s\b", _head(path, "Run time"))
+    return float(found.group(1)) if found else 0.0
 
 
 def undeclared(path: Path, files: Iterable[str]) -> list[str]:
@@ -35,8 +45,9 @@ def undeclared(path: Path, files: Iterable[str]) -> list[str]:
 
     A table is named by any of its formats.
     """
-    told = {os.path.splitext(file)[0] for part in ("Reads", "Writes") for file in declared(path, part)}
-    return [file for file in files if file.startswith(("data/", "tables/")) and os.path.splitext(file)[0] not in told]
+    named = {os.path.splitext(file)[0] for part in ("Reads", "Writes") for file in declared(path, part)}
+    used = [file for file in files if file.startswith(("data/", "tables/"))]
+    return [file for file in used if os.path.splitext(file)[0] not in named]
 
 
 def waits(paths: Sequence[Path]) -> dict[Path, list[Path]]:
@@ -53,21 +64,24 @@ def waits(paths: Sequence[Path]) -> dict[Path, list[Path]]:
         raise ReproductionError(f"the heads of {stuck} make them wait for one another: see **Reads**") from None
 
 
-def run_together(waits: Mapping[Path, Sequence[Path]], run: Callable[[Path], None]) -> None:
-    """Call `run(path)` for notebooks `AT_ONCE` at a time, each after those that it waits for, those first for which
-    most others wait.
+def run_together(
+    waits: Mapping[Path, Sequence[Path]], run: Callable[[Path], None], seconds: Mapping[Path, float]
+) -> None:
+    """Call `run(path)` for notebooks `AT_ONCE` at a time, each after those that it waits for.
 
-    Raises what the first to fail raises, or KeyboardInterrupt, when all others have been ended.
+    Of those that are ready, the one with the longest critical path starts first: its own `seconds`, and those of the
+    longest chain of notebooks that wait for it. Raises what the first to fail raises, or KeyboardInterrupt, when all
+    others have been ended.
     """
-    order, needs, ready, running = TopologicalSorter(waits), {}, [], {}
-    for path in TopologicalSorter(waits).static_order():
-        needs[path] = set(waits[path]).union(*(needs[other] for other in waits[path]))
-    heirs = Counter(other for others in needs.values() for other in others)
+    order, ready, running, longest = TopologicalSorter(waits), [], {}, {}
+    for path in reversed(tuple(TopologicalSorter(waits).static_order())):
+        after = [longest[other] for other in longest if path in waits[other]]
+        longest[path] = seconds[path] + max(after, default=0)
     order.prepare()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         try:
             while order.is_active():
-                ready = sorted([*ready, *order.get_ready()], key=lambda path: -heirs[path])
+                ready = sorted([*ready, *order.get_ready()], key=lambda path: -longest[path])
                 while ready and len(running) < AT_ONCE:
                     path = ready.pop(0)
                     running[pool.submit(run, path)] = path

@@ -5,7 +5,8 @@ from stubs import write_notebook
 
 from sobolev_utils.paper import schedule
 from sobolev_utils.paper.execution import ReproductionError
-from sobolev_utils.paper.schedule import declared, run_together, undeclared, waits
+from sobolev_utils.paper.reproduce import NOTEBOOKS, NUMBERED
+from sobolev_utils.paper.schedule import declared, run_time, run_together, undeclared, waits
 
 
 def paths(folder, **heads):
@@ -42,9 +43,18 @@ def test_a_head_that_does_not_say_what_it_reads_is_a_fault(tmp_path):
         waits(paths(tmp_path, one=("the artefacts of notebook 01", "nothing")))
 
 
-def test_the_first_to_run_is_the_one_for_which_most_wait(tmp_path, monkeypatch):
+def test_the_first_to_run_is_the_one_with_the_longest_critical_path(tmp_path, monkeypatch):
     monkeypatch.setattr(schedule, "AT_ONCE", 1)
-    alone, first, second, third = (tmp_path / name for name in ("0", "1", "2", "3"))
-    ran = []
-    run_together({alone: [], third: [second], second: [first], first: []}, ran.append)
-    assert ran == [first, second, alone, third] or ran == [first, second, third, alone]
+    short, long, first, second = (tmp_path / name for name in ("0", "1", "2", "3"))
+    ran, seconds = [], {short: 10, long: 50, first: 30, second: 30}
+    run_together({short: [], long: [], second: [first], first: []}, ran.append, seconds)
+    assert ran == [first, long, second, short]
+
+
+@pytest.mark.parametrize("text, seconds", [("about 110 s", 110), ("1.5 s on two cores", 1.5), ("none", 0)])
+def test_the_run_time_is_what_the_head_says(tmp_path, text, seconds):
+    assert run_time(write_notebook(tmp_path, "a", writes=f"nothing. **Run time** {text}")) == seconds
+
+
+def test_every_notebook_of_the_paper_says_its_run_time():
+    assert all(run_time(path) > 0 for path in NOTEBOOKS.glob(NUMBERED))
