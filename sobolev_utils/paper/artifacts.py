@@ -4,7 +4,6 @@ import io
 import itertools
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,13 +25,8 @@ MADE_BY = {
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 HEADER = "__header__"
-DRAWS = (
-    "figures.py",
-    "node_figures.py",
-    "outputs.py",
-    "parameters.py",
-    "paper.mplstyle",
-)  # a change there makes no other artefacts
+# A change in these files makes no other artefacts: they draw and check.
+DRAWS = ("figures.py", "node_figures.py", "outputs.py", "parameters.py", "paper.mplstyle")
 SEAL = 64  # the last bytes of an artefact: the SHA-256, in hexadecimal digits, of all before them
 
 
@@ -55,35 +49,31 @@ def results_folder(folder: str | Path = "") -> Path:
 def save(results: Path, name: str, arrays: Mapping[str, np.ndarray], *, parameters: Mapping[str, object]) -> Path:
     """Write `arrays` and the `parameters` behind them to `results/data/<name>.npz`; same content, same bytes.
 
-    The header also holds what made it: the code, the versions, and the artefacts before it that this process knows of
-    `results`. Raises `ArtifactError` for a name that is not in `MADE_BY`, `TypeError` for an array of anything but
-    numbers, booleans or text and for parameters that JSON cannot hold, `ValueError` for NaN among these.
+    The header also holds what it was made with: the code, the versions, and the artefacts before it that this process
+    has read from `results` or written there. Raises `ArtifactError` for a name that is not in `MADE_BY`, `TypeError`
+    for an array of anything but numbers, booleans or text and for parameters that JSON cannot hold, `ValueError` for
+    NaN among these.
     """
-    notebook, path = _notebook(name), _path(results, name)
+    notebook, path, parameters = _notebook(name), _path(results, name), _plain(parameters)
     arrays = {key: np.asarray(value) for key, value in sorted(arrays.items())}
     for key, array in arrays.items():
         if array.dtype.kind not in "biufcU":
             raise TypeError(
                 f"{name}: array {key!r} has dtype {array.dtype}; only numbers, booleans and text are saved"
             )
-    content = {"parameters": _plain(parameters), "arrays": {key: _digest(array) for key, array in arrays.items()}}
+    content = {"parameters": parameters, "arrays": {key: _digest(array) for key, array in arrays.items()}}
     before = itertools.takewhile(lambda other: other != name, MADE_BY)
-    known = {other: NOTES.get(os.path.abspath(_path(results, other))) for other in before}
+    read = {f"data/{other}.npz": NOTES.get(os.path.abspath(_path(results, other))) for other in before}
+    computing = {file: digest for file, digest in code_in_use().items() if Path(file).name not in DRAWS}
+    made_with = {file: digest for file, digest in read.items() if digest}
     header = {
-        "parameters": content["parameters"],
-        "fingerprint": sha256(json.dumps(content, sort_keys=True).encode()),
-        "made_from": {other: digest for other, digest in known.items() if digest},
-        "made_by": {**_computing(code_in_use()), **CELLS[notebook], **versions()},
+        "parameters": parameters,
+        "fingerprint": sha256(json.dumps(content).encode()),
+        "made_with": made_with | computing | CELLS[notebook] | versions(),
     }
-    # Not numpy.savez: it takes no array named `file`, and leaves the members' dates to a default.
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.comment = bytes(SEAL)
-        for key, array in {HEADER: np.asarray(json.dumps(header, sort_keys=True)), **arrays}.items():
-            with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
-    data = buffer.getvalue()[:-SEAL]
-    write_bytes(path, data + sha256(data).encode())
+    np.savez(buffer, **{HEADER: np.asarray(json.dumps(header)), **arrays})
+    write_bytes(path, buffer.getvalue() + sha256(buffer.getvalue()).encode())
     note(path, header["fingerprint"])
     return path
 
@@ -112,9 +102,9 @@ def load(results: Path, name: str, /, **expected: object) -> tuple[dict[str, np.
 
 
 def fingerprint(path: Path) -> str | None:
-    """What tells a file from another, None where there is none: of an artefact, only its parameters and arrays count.
+    """The SHA-256 of a file, None where there is none; of an artefact, only of its parameters and arrays.
 
-    So one that is made anew and comes out equal is no other to those who read it.
+    So an artefact that is made again and comes out equal is the same to those who read it.
     """
     if path.suffix == ".npz" and path.stem in MADE_BY and path.is_file():
         try:
@@ -131,7 +121,7 @@ def _read(results: Path, name: str) -> tuple[dict[str, object], dict[str, np.nda
     if sha256(data[:-SEAL]).encode() != data[-SEAL:]:
         again = f"run notebooks/{_notebook(name)}.ipynb again"
         raise ArtifactError(f"{path} is truncated or altered (its bytes and its checksum disagree): {again}")
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+    with np.load(io.BytesIO(data[:-SEAL]), allow_pickle=False) as archive:
         arrays = {key: archive[key] for key in archive.files}
     return json.loads(str(arrays.pop(HEADER))), arrays
 
@@ -139,22 +129,24 @@ def _read(results: Path, name: str) -> tuple[dict[str, object], dict[str, np.nda
 def _check_up_to_date(results: Path, name: str, header: Mapping[str, Mapping[str, str]]) -> None:
     """Raise `ArtifactError` where what made an artefact has changed since, for the first notebook to run again.
 
-    An artefact or a notebook that is no longer there cannot tell; a module or a package that is not, has changed.
+    An artefact or a notebook that is missing counts as unchanged; a module or a package that is missing, as changed.
     """
     now = CODE | _cells(_notebook(name)) | versions()
-    others = [
-        what
-        for what, was in header["made_by"].items()
-        if now.get(what, was if what.startswith("notebooks/") else None) != was
-    ]
-    for other, digest in header["made_from"].items():
-        if _path(results, other).is_file():
-            upstream, _ = _read(results, other)
-            _check_up_to_date(results, other, upstream)
-            others += [f"{other}.npz"] if upstream["fingerprint"] != digest else []
-    if others:
+
+    def current(what: str, was: str) -> str | None:
+        if not what.startswith("data/"):
+            return now.get(what, was if what.startswith("notebooks/") else None)
+        before = Path(what).stem
+        if not _path(results, before).is_file():
+            return was
+        upstream, _ = _read(results, before)
+        _check_up_to_date(results, before, upstream)
+        return upstream["fingerprint"]
+
+    made_with = header.get("made_with", {"version of this package": ""})  # which an older version did not write
+    if changed := [what for what, was in made_with.items() if current(what, was) != was]:
         again = f"run notebooks/{_notebook(name)}.ipynb again, in a new kernel"
-        raise ArtifactError(f"{_path(results, name)} is outdated, made with another {others[0]}: {again}")
+        raise ArtifactError(f"{_path(results, name)} is outdated, made with another {changed[0]}: {again}")
 
 
 def _notebook(name: str) -> str:
@@ -168,11 +160,6 @@ def _path(results: Path, name: str) -> Path:
     return Path(results) / "data" / f"{name}.npz"
 
 
-def _computing(package: Mapping[str, str]) -> dict[str, str]:
-    """The fingerprints of those files of `package` that compute."""
-    return {file: digest for file, digest in package.items() if Path(file).name not in DRAWS}
-
-
 def _cells(notebook: str) -> dict[str, str | None]:
     """The fingerprint of a notebook's code cells, None where they cannot be read, if it is here."""
     path = CHECKOUT / "notebooks" / f"{notebook}.ipynb"
@@ -184,7 +171,7 @@ def _cells(notebook: str) -> dict[str, str | None]:
         return {f"notebooks/{path.name}": None}
 
 
-# As this process began, like `CODE`: cells edited while it computes are not those that made its results.
+# Read when this process begins, like `CODE`: cells that are edited while it computes did not make its results.
 CELLS = {notebook: _cells(notebook) for notebook in MADE_BY.values()}
 
 
@@ -196,7 +183,7 @@ def _plain(parameters: Mapping[str, object]) -> dict[str, object]:
             return value.item()
         raise TypeError(f"parameters hold {value!r}; only text, numbers, booleans, None and lists are saved")
 
-    return json.loads(json.dumps(dict(parameters), allow_nan=False, default=scalar))
+    return json.loads(json.dumps(dict(parameters), allow_nan=False, sort_keys=True, default=scalar))
 
 
 def _flat(parameters: Mapping[str, object], prefix: str = "") -> dict[str, object]:

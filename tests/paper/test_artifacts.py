@@ -18,7 +18,7 @@ ARRAYS = {
     "r2/paths_8192": np.array([0.9, np.nan, 0.7], dtype=np.float32),
     "n": np.asarray(433),
     "names": np.array(["value", "δ"]),
-    "file": np.array([True, False]),
+    "flags": np.array([True, False]),
 }
 PARAMETERS = {"seed": 42, "rate": 1e-4, "widths": (8, 8), "points": "sobol", "tight": True, "box": None}
 
@@ -151,9 +151,7 @@ class TestUpToDate:
     @pytest.mark.parametrize("x, parameter", [(np.zeros(3), "problem"), (np.ones(3), "other")])
     def test_another_one_upstream_outdates_all_that_was_made_from_it(self, chain, x, parameter):
         save(chain, "problem", {"x": x}, parameters={"name": parameter})
-        told = (
-            r"oversized.npz is outdated, made with another problem.npz: run notebooks/02_oversized_model.ipynb again"
-        )
+        told = r"oversized.npz is outdated, made with another data/problem.npz: run notebooks/02_oversized_model"
         with pytest.raises(ArtifactError, match=told):
             load(chain, "oversized")
         with pytest.raises(ArtifactError, match=told):
@@ -161,7 +159,9 @@ class TestUpToDate:
         load(chain, "problem")
         save(chain, "oversized", {"x": np.ones(3)}, parameters={"name": "oversized"})
         assert load(chain, "oversized")
-        with pytest.raises(ArtifactError, match=r"/pruned.npz is outdated, made with another problem.npz: run .*03"):
+        with pytest.raises(
+            ArtifactError, match=r"/pruned.npz is outdated, made with another data/problem.npz: run .*03"
+        ):
             load(chain, "pruned")
 
     def test_damage_upstream_is_told(self, chain):
