@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_study", "save_figure", "save_study", "save_table"]
 
-# What makes each study. Beside them are kept their checksums, in the form of `sha256sum`, and what made them.
+# What makes each study.
 COMMANDS = {
     "r2_seeds": "make seeds",
     "pruning": "make study",
@@ -24,7 +24,9 @@ COMMANDS = {
     "step_cost": "make bench",
     "vjp_accuracy": "make bench",
 }
-CHECKSUMS, MADE_WITH = "SHA256SUMS", "studies.json"
+MADE_WITH = (
+    "studies.json"  # beside the tables: of each study its parameters, and a checksum of these and of its table
+)
 
 
 def save_table(results: Path, name: str, frame: "pd.DataFrame", formats: Sequence[str] = ("csv", "md")) -> list[Path]:
@@ -54,17 +56,14 @@ def save_figure(results: Path, name: str, figure: "Figure") -> Path:
 def save_study(
     results: Path, name: str, frame: "pd.DataFrame", problem: Mapping[str, object], given: Mapping[str, object]
 ) -> Path:
-    """Write the table of a study to `results/tables/<name>.csv`; beside it its checksum and what it was made with.
+    """Write the table of a study to `results/tables/<name>.csv`; in `studies.json` beside it what it was made with.
 
     problem: parameters of notebook 01; given: all, of any notebook, that were not left at their defaults.
     """
     (path,) = save_table(results, name, frame, formats=("csv",))
-    made_with = _made_with(path.parent) | {name: {"problem": dict(problem), "given": dict(given)}}
-    beside = path.with_name(MADE_WITH)
-    write_bytes(beside, (json.dumps(made_with, indent=1, sort_keys=True) + "\n").encode())
-    sums = _checksums(path.parent) | {file.name: sha256(file.read_bytes()) for file in (path, beside)}
-    lines = (f"{digest}  {file}\n" for file, digest in sorted(sums.items()))
-    write_bytes(path.with_name(CHECKSUMS), "".join(lines).encode())
+    made_with = {"problem": dict(problem), "given": dict(given)}
+    kept = _kept(path.parent) | {name: {**made_with, "sha256": _checksum(path, made_with)}}
+    write_bytes(path.with_name(MADE_WITH), (json.dumps(kept, indent=1, sort_keys=True) + "\n").encode())
     return path
 
 
@@ -72,52 +71,52 @@ def read_study(results: Path, name: str) -> "pd.DataFrame":
     """The table of a study, of these results or else the one committed with this checkout.
 
     Its `attrs["of"]` say in a line what it was made with, which may be other parameters than those of the results
-    that show it. Raises `ArtifactError` where there is neither, or where its bytes and its checksum disagree.
+    that show it. Raises `ArtifactError` where there is neither, or where it and its checksum disagree.
     """
-    import pandas as pd  # a third of a second that a reproduction with nothing to do can do without
+    import pandas as pd  # takes a third of a second, which a reproduction with nothing to do can save
 
     for folder in (Path(results), CHECKOUT / "results"):
         path = folder / "tables" / f"{name}.csv"
-        digest = fingerprint(path)
-        note(path, digest)
-        if digest:
+        note(path, fingerprint(path))
+        if path.is_file():
             break
-    sums, beside = _checksums(path.parent), path.with_name(MADE_WITH)
-    if digest and digest == sums.get(path.name) and fingerprint(beside) == sums.get(beside.name):
-        frame = pd.read_csv(path)
-        frame.attrs["of"] = _told(frame, **_made_with(path.parent)[name])
-        return frame
-    trouble = f"or {MADE_WITH} is not what {CHECKSUMS} beside it says" if digest else "is missing"
-    files = " ".join(f"results/tables/{file}" for file in (path.name, MADE_WITH, CHECKSUMS))
-    raise ArtifactError(f"{path} {trouble}: run `{COMMANDS[name]}`, or `git checkout {files}`")
+    remedy = f"run `{COMMANDS[name]}`, or `git checkout results/tables/{name}.csv results/tables/{MADE_WITH}`"
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing: {remedy}")
+    made_with = _kept(path.parent).get(name, {})
+    if made_with.pop("sha256", None) != _checksum(path, made_with):
+        raise ArtifactError(f"{path} or its entry in {MADE_WITH} was altered (they disagree): {remedy}")
+    frame = pd.read_csv(path)
+    frame.attrs["of"] = _in_a_line(frame, **made_with)
+    return frame
 
 
-def _told(frame: "pd.DataFrame", problem: Mapping[str, object], given: Mapping[str, object]) -> str:
-    """What a study was made with, in a line: what tells one problem from another, what was given, and the seeds."""
-    first = {"n_assets": "{} assets", "basket_seed": "basket {}"}
-    names = dict.fromkeys([*first, "strike", "volatility", "maturity", *given])
+def _in_a_line(frame: "pd.DataFrame", problem: Mapping[str, object], given: Mapping[str, object]) -> str:
+    """What a study was made with: the parameters that define the problem, those that were given, and the seeds."""
+    labels = {"n_assets": "{} assets", "basket_seed": "basket {}"}
+    names = dict.fromkeys([*labels, "strike", "volatility", "maturity", *given])
     known = {**problem, **given}
-    told = [
-        first.get(name, f"{name} {{}}").format(f"{value:g}" if isinstance(value, float) else value)
+    parts = [
+        labels.get(name, f"{name} {{}}").format(f"{value:g}" if isinstance(value, float) else value)
         for name, value in ((name, known[name]) for name in names if name in known and name != "seed")
     ]
     if "seed" in frame:
-        seeds = sorted({int(seed) for seed in frame.seed})
-        told.append(f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}")
-    return ", ".join(told)
+        first, last = int(frame.seed.min()), int(frame.seed.max())
+        parts.append(f"seed {first}" if first == last else f"seeds {first} to {last}")
+    return ", ".join(parts)
 
 
-def _made_with(folder: Path) -> dict[str, dict[str, object]]:
-    """The parameters kept in `folder`, by study."""
-    path = folder / MADE_WITH
-    return json.loads(path.read_text()) if path.is_file() else {}
+def _kept(folder: Path) -> dict[str, dict[str, object]]:
+    """What is kept in `folder` beside the tables of studies, by study; nothing where it cannot be read."""
+    try:
+        return json.loads((folder / MADE_WITH).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
-def _checksums(folder: Path) -> dict[str, str]:
-    """The checksums kept in `folder`, by file."""
-    path = folder / CHECKSUMS
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return {file: digest for digest, _, file in (line.partition("  ") for line in lines)}
+def _checksum(path: Path, made_with: Mapping[str, object]) -> str:
+    """The SHA-256 of a table and of what it was made with."""
+    return sha256(path.read_bytes() + json.dumps(made_with, sort_keys=True).encode())
 
 
 def _six_digits(value: object) -> str:
