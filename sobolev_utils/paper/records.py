@@ -1,37 +1,37 @@
-"""What made the last run of each notebook, a value by name for each reason to run it again; and a lock on results."""
+"""Records of what made each notebook's last run and all results, with no date or host; and a lock on the results."""
 
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sobolev_utils.paper.artifacts import fingerprint
+from sobolev_utils.paper.artifacts import CHECKOUT, fingerprint
 from sobolev_utils.paper.execution import INHERITED, ReproductionError
 from sobolev_utils.paper.files import write_bytes
-from sobolev_utils.paper.fingerprints import CODE, notebook_digest, surroundings
+from sobolev_utils.paper.fingerprints import CODE, notebook_digest, surroundings, versions
 
-__all__ = ["alone", "asked", "last_run", "reason_to_run", "write_record"]
+__all__ = ["UNRECORDED", "alone", "asked", "last_run", "reason_to_run", "write_provenance", "write_record"]
 
 SOURCE = "its source"
-
-
-def _path(path: Path, results: Path) -> Path:
-    return results / "notebooks" / f"{path.stem}.json"
+# Clock readings, which differ from run to run.
+UNRECORDED = (
+    "claims.csv", "timings.csv", "iasa_cost.csv", "iasa_cost.png", "faults.csv", "faults.md", "repeatability.csv"
+)  # fmt: skip
 
 
 def last_run(path: Path, results: Path) -> dict[str, object]:
     """The record of a notebook's last run, empty where there is none, or a damaged one."""
     try:
-        return dict(json.loads(_path(path, results).read_text()))
+        return dict(json.loads((results / "notebooks" / f"{path.stem}.json").read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return {}
 
 
 def write_record(path: Path, results: Path, record: Mapping[str, object]) -> None:
     """Keep what a notebook has just been run with, and what it read and wrote."""
-    write_bytes(_path(path, results), json.dumps(record, indent=1).encode())
+    write_bytes(results / "notebooks" / f"{path.stem}.json", json.dumps(record, indent=1).encode())
 
 
 def asked(path: Path, parameters: Mapping[str, object]) -> dict[str, object]:
@@ -40,7 +40,7 @@ def asked(path: Path, parameters: Mapping[str, object]) -> dict[str, object]:
 
 
 def reason_to_run(results: Path, was: Mapping[str, object], asked: Mapping[str, object]) -> str:
-    """Why a notebook has to run, or "" where all that made its last run, and all that this left, is as it was."""
+    """Why a notebook has to run, or "" where all that made its last run, and all that it left, is unchanged."""
     if not was:
         return "no record of a run"
     now = {name: CODE.get(name) or fingerprint(results / name) for name in was.keys() - asked.keys()} | dict(asked)
@@ -50,25 +50,55 @@ def reason_to_run(results: Path, was: Mapping[str, object], asked: Mapping[str, 
     return ""
 
 
+def write_provenance(
+    results: Path, notebooks: Sequence[Path], parameters: Mapping[str, Mapping[str, object]]
+) -> Path:
+    """Write `<results>/provenance.json`: versions, parameters, and checksums of the sources and of the results.
+
+    `parameters` maps the stem of each notebook just run to its parameters as run; the others of `notebooks` keep what
+    the file already says of them. The same sources, parameters and results give the same bytes.
+    """
+    path, lock = results / "provenance.json", CHECKOUT / "requirements.lock"
+    try:
+        as_run = json.loads(path.read_text())["parameters"] | parameters
+    except (OSError, ValueError, KeyError, TypeError):  # no record, or one that cannot be read
+        as_run = dict(parameters)
+    files = [file for folder in ("tables", "figures", "models") for file in (results / folder).rglob("*")]
+    recorded = [
+        file for file in files if file.is_file() and not file.name.startswith(".") and file.name not in UNRECORDED
+    ]
+    record = {
+        "versions": versions(),
+        "parameters": {notebook.stem: as_run[notebook.stem] for notebook in notebooks if notebook.stem in as_run},
+        "sources": {
+            **CODE,
+            **({lock.name: fingerprint(lock)} if lock.is_file() else {}),
+            **{f"notebooks/{notebook.name}": notebook_digest(notebook) for notebook in notebooks},
+        },
+        "results": {file.relative_to(results).as_posix(): fingerprint(file) for file in recorded},
+    }
+    return write_bytes(path, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
+
+
 @contextmanager
 def alone(results: Path) -> Iterator[None]:
-    """Hold `results` for this process, and if it is killed for its kernels until the last is gone.
+    """Hold `results` for this process; if it is killed, its kernels hold them until the last has ended.
 
     Raises `ReproductionError` at once where another holds it.
     """
-    lock = results / "data" / ".lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(os.open(lock, os.O_RDWR | os.O_CREAT, 0o666), "r+") as file:
+    path = results / "data" / ".lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+") as lock:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder, remedy = file.read().strip() or "unknown", "wait for it, or name another folder with --results"
+            holder, remedy = lock.read().strip() or "unknown", "wait for it, or name another folder with --results"
             busy = f"process {holder} or a kernel of it is at work in {results}: {remedy}"
             raise ReproductionError(busy) from None
-        os.pwrite(file.fileno(), f"{os.getpid():<20}".encode(), 0)  # at once, over the last one's
-        INHERITED.add(file.fileno())
+        os.pwrite(lock.fileno(), f"{os.getpid():<20}".encode(), 0)  # one write, over the number of the last holder
+        INHERITED.add(lock.fileno())
         try:
             yield
         finally:
-            INHERITED.remove(file.fileno())
-            fcntl.flock(file, fcntl.LOCK_UN)  # for kernels that are about to end, too
+            INHERITED.remove(lock.fileno())
+            fcntl.flock(lock, fcntl.LOCK_UN)  # also for kernels that are still ending

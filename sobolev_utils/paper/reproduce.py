@@ -24,8 +24,7 @@ from sobolev_utils.paper.execution import (
 )
 from sobolev_utils.paper.files import remove_dead_parts
 from sobolev_utils.paper.parameters import admitted
-from sobolev_utils.paper.provenance import write_provenance
-from sobolev_utils.paper.records import alone, asked, last_run, reason_to_run, write_record
+from sobolev_utils.paper.records import alone, asked, last_run, reason_to_run, write_provenance, write_record
 from sobolev_utils.paper.schedule import run_time, run_together, undeclared, waits
 
 __all__ = ["as_run", "main", "parameter_value", "run_notebooks"]

@@ -18,7 +18,7 @@ from sobolev_utils.models.basket import GaussianBasket
 from sobolev_utils.paper.case_study import BUDGETS
 from sobolev_utils.paper.fingerprints import sha256
 from sobolev_utils.paper.model_card import DTYPES, EXAMPLE, TAKEN
-from sobolev_utils.paper.provenance import UNRECORDED
+from sobolev_utils.paper.records import UNRECORDED
 from sobolev_utils.paper.stages import PUBLISHED, QUANTITIES
 
 ROOT = Path(__file__).resolve().parents[2]

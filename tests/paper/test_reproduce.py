@@ -15,7 +15,7 @@ import papermill
 import pytest
 from stubs import is_running, write_notebook
 
-from sobolev_utils.paper import artifacts, provenance, reproduce, schedule
+from sobolev_utils.paper import artifacts, records, reproduce, schedule
 from sobolev_utils.paper.execution import SAFE, ReproductionError, read_parameters, run_notebook
 from sobolev_utils.paper.reproduce import main
 from sobolev_utils.paper.stages import STAGES
@@ -208,7 +208,7 @@ def test_a_partial_run_keeps_what_is_recorded_of_the_others(notebooks, results, 
 
 def test_the_fingerprint_of_a_notebook_sees_sources_and_tags_but_not_outputs(notebooks, results):
     def fingerprint():
-        record = provenance.write_provenance(results, [path], {})
+        record = records.write_provenance(results, [path], {})
         return json.loads(record.read_text())["sources"]["notebooks/01_first.ipynb"]
 
     path = write_notebook(notebooks, "01_first", "1")
