@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 from functools import cache
 from pathlib import Path
 
@@ -17,16 +16,15 @@ try:
     jax.block_until_ready(jax.numpy.ones(2) + 1)
 except Exception as error:
     sys.exit("\\n" + " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":"))"""
-PATIENCE = 300  # seconds; a second is usual
-SOCKET_PATH = 80  # bytes: systems take from 103 for the path of a socket, of which 23 are its own names
-_ONCE = threading.Lock()
+PATIENCE = 300  # seconds; JAX usually starts within one
+SOCKET_PATH = 80  # bytes: a socket's path may have 103 on some systems, and the names below the folder take 23
 
 
 def kernel_environment(scratch: Path) -> dict[str, str]:
-    """The variables of this process, but for those that would let what notebooks do depend on who runs them.
+    """The variables of this process, without the settings of a user that would change what a notebook does.
 
-    This package comes before any other of its name, and figures enter the notebook. Settings of IPython and
-    Matplotlib in a home folder, which need not be there, do not count; `scratch` is for what IPython keeps.
+    This package comes before any other of its name, figures enter the notebook, and the home folder's settings of
+    IPython and Matplotlib are not read. IPython keeps its own files in `scratch`.
     """
     ours = str(Path(__file__).resolve().parents[2])
     return os.environ | {
@@ -41,7 +39,7 @@ def kernel_environment(scratch: Path) -> dict[str, str]:
 
 
 def socket_folder() -> tempfile.TemporaryDirectory:
-    """A new folder, with a path that is short enough for sockets in it, also where $TMPDIR is not.
+    """A new folder whose path is short enough for sockets, also where that of $TMPDIR is too long.
 
     Raises OSError where there is none.
     """
@@ -51,15 +49,12 @@ def socket_folder() -> tempfile.TemporaryDirectory:
     raise OSError(f"no folder for sockets: set TMPDIR to one of at most {SOCKET_PATH} bytes that can be written")
 
 
-def jax_fault() -> str:
-    """Why JAX does not start in the environment of this process, in one line, or ""; it is tried once."""
-    with _ONCE:
-        return _jax_fault()
-
-
 @cache
-def _jax_fault() -> str:
-    """`jax_fault`, by a process of its own: XLA ends the one in which it meets a flag that it does not know."""
+def jax_fault() -> str:
+    """Why JAX does not start in the environment of this process, in one line, or "".
+
+    Tried in a process of its own, since XLA ends a process that has a flag which it does not know.
+    """
     env = kernel_environment(Path(os.devnull))
     try:
         command = [sys.executable, "-c", START]
@@ -69,7 +64,7 @@ def _jax_fault() -> str:
         lines = [line for line in run.stderr.splitlines() if line.strip()] or [f"exit code {run.returncode}"]
     except subprocess.TimeoutExpired:
         lines = [f"no answer within {PATIENCE} s"]
-    fatal = [line.partition("] ")[2] for line in lines if re.match(r"F\d{4} .*\] ", line)]  # as XLA's log has it
+    fatal = [line.partition("] ")[2] for line in lines if re.match(r"F\d{4} .*\] ", line)]  # of XLA's log
     heeded = [f"{name}={value}" for name, value in sorted(env.items()) if name.startswith(("JAX_", "XLA_"))]
     remedy = f"correct or unset what it heeds, {', '.join(heeded)}" if heeded else "make .venv anew: remove it"
     return f"JAX does not start: {[*lines, *fatal][-1].strip()}; {remedy}"

@@ -1,4 +1,4 @@
-"""One notebook, run to its end without a screen, or a `ReproductionError` that says where and why not."""
+"""Running one notebook to its end without a screen; a `ReproductionError` says where and why it failed."""
 
 import ast
 import asyncio
@@ -20,10 +20,10 @@ from sobolev_utils.paper.fingerprints import CODE, cells
 if TYPE_CHECKING:
     import subprocess
 
-CELL_TIMEOUT = 900  # seconds: twenty times what the slowest cell takes on two cores
+CELL_TIMEOUT = 900  # seconds; the slowest cell takes a twentieth of that on two cores
 WIDGET = "application/vnd.jupyter.widget-view+json"
-INHERITED: set[int] = set()  # descriptors that kernels keep open, too
-KERNELS: "WeakSet[subprocess.Popen]" = WeakSet()  # for who wants to end them
+INHERITED: set[int] = set()  # file descriptors that kernels hold open, too
+KERNELS: "WeakSet[subprocess.Popen]" = WeakSet()  # those that may be running
 SAFE = "every file is whole, old or new, and the next run goes on from here"
 
 __all__ = [
@@ -64,12 +64,12 @@ def read_parameters(path: Path) -> dict[str, object]:
 def run_notebook(
     path: Path, results: Path, parameters: Mapping[str, object], *, timeout: float = CELL_TIMEOUT
 ) -> dict[str, str | None]:
-    """Execute a notebook in its own folder, a copy of it into `<results>/notebooks`; return what its kernel noted.
+    """Execute a notebook in its own folder, keep the executed copy in `<results>/notebooks`, and print one line.
 
-    That is the checksum of each module that it used, and of each file that it read or wrote, by its path from
-    `results`. Prints one line at its end: the stem, a dot for each code cell, the time. The kernel is gone on return.
-    Raises `ReproductionError` where JAX does not start, and unless all code cells ran without an error, each within
-    `timeout` seconds; then the copy is in `<results>/notebooks/failed`, and that of an earlier run stays.
+    Returns the checksum of each module that its kernel used, and of each file that it read or wrote, by the path from
+    `results`; the kernel has ended by then. Raises `ReproductionError` where JAX does not start, and unless all code
+    cells ran without an error, each within `timeout` seconds; then the copy is in `<results>/notebooks/failed`, and
+    that of an earlier run stays.
     """
     if why := jax_fault():
         raise ReproductionError(f"{path.stem} did not run: {why}")
@@ -92,9 +92,9 @@ def run_notebook(
                 on_cell_execute=lambda cell, **_: started.append(cell),
                 execution_timeout=timeout,
                 coalesce_streams=True,  # of a progress bar, the last state
-                store_widget_state=False,  # a widget dies with its kernel, its picture stays
+                store_widget_state=False,  # a widget ends with its kernel, its picture stays
                 kernel_manager_class=_kernel(path, results, Path(scratch), notes),
-                shutdown_kernel="immediate",  # all is on the disk by then, and leaving in good order takes a second
+                shutdown_kernel="immediate",  # all is written by then, and an orderly shutdown takes a second
                 extra_arguments=["--log-level=CRITICAL"],  # what a kernel logs, the executed copy holds too
             )
         except CellTimeoutError:
@@ -114,7 +114,7 @@ def run_notebook(
 
 
 def _kernel(path: Path, results: Path, scratch: Path, notes: Path) -> type:
-    """A kernel of this Python, whatever `python3` is for Jupyter here, that writes to `results` and keeps `notes`."""
+    """The class of kernels of this Python, whichever Jupyter calls `python3`; they write to `results` and `notes`."""
     from ipykernel.kernelspec import make_ipkernel_cmd
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
@@ -123,7 +123,7 @@ def _kernel(path: Path, results: Path, scratch: Path, notes: Path) -> type:
         kernel_spec = KernelSpec(argv=make_ipkernel_cmd(), language="python")
 
         async def start_kernel(self, **options: object) -> None:
-            # Sockets that are files of its own: a free port may be taken by another kernel before this one is up
+            # Sockets in the file system: another kernel could take a free port before this one listens
             self.transport, self.ip = "ipc", str(scratch / "kernel")
             env = kernel_environment(scratch) | {"SOBOLEV_RESULTS": str(results), "SOBOLEV_NOTES": str(notes)}
             # not papermill's `cwd`, which moves the whole process
@@ -134,9 +134,9 @@ def _kernel(path: Path, results: Path, scratch: Path, notes: Path) -> type:
 
 
 def _fault(started: list, ended: str) -> str:
-    """Where and why an execution is not a full run, or "": papermill alone accepts `sys.exit(0)`.
+    """Where and why an execution failed, or "". An error among the outputs counts: papermill accepts `sys.exit(0)`.
 
-    `started` code cells began; `ended` is what ended them, seen from outside the kernel.
+    started: the code cells that began; ended: what ended them, as seen from outside the kernel.
     """
     outputs = started[-1].outputs if started else []
     errors = [f"{out.ename}: {out.evalue}".rstrip(": ") for out in outputs if out.output_type == "error"]
@@ -148,22 +148,22 @@ def _fault(started: list, ended: str) -> str:
 
 
 def end_in_good_order() -> None:
-    """Let what ends a process end it as Ctrl-C does; a hangup that is to be ignored, as after `nohup`, still is."""
+    """Let SIGTERM and SIGHUP end this process as Ctrl-C does; a hangup that `nohup` ignores is still ignored."""
     for ending in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is not signal.SIG_IGN:
             signal.signal(ending, signal.default_int_handler)
 
 
 def tell(stem: str, what: str) -> None:
-    """Print a line on a notebook, in one piece also among threads."""
+    """Print a line about a notebook, by a single write, so that lines of several threads do not mix."""
     print(f"{stem:<32}{what}\n", end="", flush=True)
 
 
 def keep_outputs(path: Path, copy: Path) -> None:
     """Put the outputs and counts of the executed `copy` into the notebook at `path`, and nothing else.
 
-    Of a widget, which died with its kernel, what stands in for it. Raises `ReproductionError`, and changes nothing,
-    where the cells are no longer those that were executed.
+    Of a widget, which ended with its kernel, only its picture or text. Raises `ReproductionError`, and changes
+    nothing, where the cells are no longer those that were executed.
     """
     import nbformat
 

@@ -1,4 +1,4 @@
-"""How results are written, whole or not at all; and notes of what a process has read and written."""
+"""Writing files whole or not at all; and notes of what a process has read and written."""
 
 import json
 import os
@@ -13,7 +13,7 @@ NOTES: dict[str, str | None] = {}
 
 
 def note(path: Path, digest: str | None) -> None:
-    """Enter a file in `NOTES`; keep them, and the code in use, in the file $SOBOLEV_NOTES where that is set."""
+    """Enter a file in `NOTES`, and write these and the code in use to the file $SOBOLEV_NOTES where that is set."""
     NOTES[os.path.abspath(path)] = digest
     if file := os.environ.get("SOBOLEV_NOTES"):
         Path(file).write_text(json.dumps(code_in_use() | NOTES))
@@ -37,11 +37,11 @@ def write_bytes(path: Path, data: bytes) -> Path:
 
 
 def remove_dead_parts(folder: Path) -> None:
-    """Remove what `write_bytes` had begun in `folder` or below it, in processes that are no more."""
+    """Remove the unfinished files of `write_bytes` in `folder` or below it whose process has ended."""
     for part in Path(folder).rglob(".*.part"):
         try:
             os.kill(int(part.name.split(".")[-2]), 0)
         except ProcessLookupError:
             part.unlink(missing_ok=True)
         except (ValueError, OSError):
-            pass  # no part of ours, or one that is still being written
+            pass  # another file of that name, or one that is still being written

@@ -1,4 +1,4 @@
-"""What makes a result, by SHA-256: the package as it runs here, notebooks without their outputs; and versions."""
+"""SHA-256 of what makes a result: the package as it runs here, and notebooks without outputs; and the versions."""
 
 import hashlib
 import json
@@ -15,11 +15,11 @@ __all__ = ["CODE", "cells", "code_in_use", "notebook_digest", "sha256", "surroun
 
 
 def sha256(data: bytes) -> str:
-    """In hexadecimal digits."""
+    """The SHA-256 of `data`, in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
-# Each file of the package as this process began: one that is edited later is not what runs here.
+# Of each file of the package, read when this process begins: later edits are not what runs here.
 PACKAGE = Path(__file__).resolve().parents[1]
 CODE = {
     file.relative_to(PACKAGE.parent).as_posix(): sha256(file.read_bytes())
@@ -47,7 +47,7 @@ def cells(notebook: Path) -> list[tuple[str, str, list[str]]]:
 
 
 def notebook_digest(notebook: Path, *, code_only: bool = False) -> str:
-    """Of the cells and tags of a notebook, or of the sources of its code cells; outputs never count."""
+    """The SHA-256 of a notebook's cells and tags, or of its code alone; never of outputs."""
     story = [cell for cell in cells(notebook) if cell[0] == "code" or not code_only]
     return sha256(json.dumps([source for _, source, _ in story] if code_only else story).encode())
 

@@ -1,4 +1,4 @@
-"""What the parameters of the notebooks may be: one table, for each notebook and, before any work, for the driver."""
+"""Which values the parameters of notebooks may have: one table, for a notebook and for a run of all of them."""
 
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
@@ -7,8 +7,8 @@ from statistics import NormalDist
 
 __all__ = ["RULES", "admit", "admitted"]
 
-# Of each name the least and the largest value, both admissible, or the words it may be. Numbers are finite; counts
-# end where memory, or patience with a compiler, would.
+# The least and the largest admissible value of each, or the words that it may be. Counts end where memory or
+# the time to compile would not suffice.
 SEED, COUNT, LAYERS = (0, 2**32 - 1), (1, 2**18), (1, 16)
 RULES: dict[str, tuple] = {
     "seed": SEED,
@@ -54,7 +54,7 @@ RULES: dict[str, tuple] = {
 
 
 def _strike(strike, volatility, exposure, maturity, spread, n_samples, n_assets, n_test) -> str:
-    """Where the strike must lie for labels, and the closed form on the test set, to vary: in reach of both."""
+    """The strike must be so near that the labels, and the closed form on the test set, vary."""
     end = sqrt(spread**2 * exposure + maturity - exposure) * volatility  # deviation of the basket in the sample
     if not n_samples * NormalDist().cdf(-abs(strike - 1) / end) >= 8:
         return "a strike so near to 1 that at least 8 payoffs of the sample end on either side of it"
@@ -80,8 +80,8 @@ def _box(lower, upper, strike, maturity, mean_variance) -> str:
     return "" if low <= strike <= high else f"spots for a strike of {strike:g}: these are for {low:.3g} to {high:.3g}"
 
 
-# What parameters must be to each other, the first of them at fault: a relation says what was expected, or nothing
-# where it holds. Those of one notebook, then those whose other names may be of a notebook before.
+# How parameters must fit each other. A relation takes the named parameters and says what was expected of the first,
+# or "" where it holds. WITHIN: all of one notebook; ACROSS: the others may be those of an earlier notebook.
 WITHIN: dict[str, Callable[..., str]] = {
     "exposure maturity": lambda t1, t2: "" if t2 - t1 >= 0.01 else f"0.01 years or more before maturity, {t2:g}",
     "strike volatility exposure maturity spread n_samples n_assets n_test": _strike,
@@ -130,13 +130,12 @@ def _converted(name: str, value: object, kind: type | None) -> object:
     if rule is None:
         return value
     if isinstance(rule[0], str):
-        if value not in rule:
-            raise _refusal(name, value, f"one of {', '.join(rule)}")
-        return value
+        if value in rule:
+            return value
+        raise _refusal(name, value, f"one of {', '.join(rule)}")
+    value = [_as_float(entry) for entry in value] if kind is list else value
     entries = value if kind is list else [value]
-    if kind is list:
-        value = entries = [_as_float(entry) for entry in entries]
-    if not all(type(e) in (int, float) and rule[0] <= e <= rule[1] for e in entries):
+    if not all(type(entry) in (int, float) and rule[0] <= entry <= rule[1] for entry in entries):
         least, most = (f"{end:,}" if type(end) is int else f"{end:g}" for end in rule)
         raise _refusal(name, value, f"{'entries' if kind is list else 'a number'} from {least} to {most}")
     return value
