@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from stubs import is_running, write_notebook
+from stubs import command, is_running, write_notebook
 
 from sobolev_utils.paper.artifacts import MADE_BY, SEAL, ArtifactError, load, results_folder, save
 from sobolev_utils.paper.fingerprints import sha256
@@ -29,6 +29,7 @@ from sobolev_utils.paper.outputs import save_table
 
 FILES = 8  # that a stand-in writes beside its artefact
 SECONDS = 30  # that a reproduction may take to end by itself after an accident
+PIPES = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
 KERNEL = """import os
 from sobolev_utils.paper import artifacts, files
 import numpy as np
@@ -39,11 +40,6 @@ for name in {reads}:
 for i in range({files}):
     path = files.write_bytes(folder / "tables" / f"{name}_{{i}}.csv", b"%09d\\n" % version * 100_000)
 saved = artifacts.save(folder, {name!r}, {{"x": np.full(200_000, version)}}, parameters={{}})"""
-DRIVER = """import signal, sys
-from pathlib import Path
-from sobolev_utils.paper.reproduce import main
-signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.exit(main({arguments!r}, notebooks=Path({notebooks!r})))"""
 
 
 @dataclass
@@ -85,10 +81,7 @@ class World:
             write_notebook(self.notebooks, stem, *sources, parameters="", reads=reads, writes=made)
 
     def start(self, *arguments: str) -> subprocess.Popen:
-        asked = [*arguments, "--results", str(self.results)]
-        program = DRIVER.format(arguments=asked, notebooks=str(self.notebooks))
-        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen([sys.executable, "-c", program], **pipes)
+        return subprocess.Popen(command(self.notebooks, self.results, *arguments), **PIPES)
 
     def await_work(self, driver: subprocess.Popen) -> None:
         """Return when a driver has taken the results folder for itself, or has ended."""
@@ -336,17 +329,16 @@ def kill_paper(folder: Path, tries: int) -> Outcome:
     reproduce = [*WITHOUT_NETWORK, sys.executable, "-m", "sobolev_utils.paper.reproduce", *stems, "--results"]
     subprocess.run([*reproduce, str(folder / "undisturbed")], capture_output=True, check=True)
     expected, folder = made(folder / "undisturbed"), folder / "killed"
-    command = [*reproduce, str(folder)]
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    again = [*reproduce, str(folder)]
 
     def start() -> subprocess.Popen:
-        return subprocess.Popen([*command, "--force"], **pipes)
+        return subprocess.Popen([*again, "--force"], **PIPES)
 
     def look() -> list[str]:
         return [path.name for path in folder.rglob("[!.]*.*") if not whole(path)]
 
     strike(outcome, tries, 40, start, kill_all, look)
-    last, skips = (subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2))
+    last, skips = (subprocess.run(again, capture_output=True, text=True, check=True).stdout for _ in range(2))
     outcome.lost += len(look()) + (skips.count("skipped") != 2) + len(made(folder).items() ^ expected.items())
     outcome.told = last.splitlines()[-1]
     return outcome
@@ -384,10 +376,10 @@ TRIES = {"damage": 100, "kill": 50, "kill_all": 50, "interrupt": 20, "paper": 10
 MOUNTS = ("full", "fills", "read_only")
 
 
-def permitted(command: Sequence[str]) -> bool:
+def permitted(wrapper: Sequence[str]) -> bool:
     """Whether this user may `unshare` so."""
-    there = shutil.which(command[0])
-    return bool(there) and subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0
+    there = shutil.which(wrapper[0])
+    return bool(there) and subprocess.run([*wrapper, "true"], capture_output=True, check=False).returncode == 0
 
 
 def try_out(name: str, tries: int) -> list[Outcome]:
@@ -409,8 +401,8 @@ def main(names: Sequence[str]) -> int:
             print(f"{name}: not permitted here, left out")
             outcomes.append(asdict(Outcome(f"{name}: not permitted")))
             continue
-        command = [*around, sys.executable, "-m", "faults", "--inside", name, str(TRIES.get(name, 10))]
-        answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+        inside = [*around, sys.executable, "-m", "faults", "--inside", name, str(TRIES.get(name, 10))]
+        answer = subprocess.run(inside, stdout=subprocess.PIPE, text=True, check=True).stdout
         for outcome in json.loads(answer):
             print(*(f"{key}: {value}" for key, value in outcome.items()), sep="\n  ", flush=True)
             outcomes.append(outcome)

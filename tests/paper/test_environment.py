@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from stubs import write_notebook
+from stubs import command, write_notebook
 
 from sobolev_utils.paper import environment
 
@@ -18,17 +18,15 @@ assert sobolev_utils.__file__ == {str(ROOT / "sobolev_utils" / "__init__.py")!r}
 assert sys.executable == {sys.executable!r} and __debug__ and sys.flags.utf8_mode
 assert not matplotlib.rcParams["text.usetex"] and "inline" in os.environ["MPLBACKEND"]
 assert "stray" not in globals()"""
-DRIVER = f"""import sys; from pathlib import Path; sys.path.insert(0, {str(ROOT)!r})
-from sobolev_utils.paper.reproduce import main
-sys.exit(main(["--results", sys.argv[1] + "/results"], notebooks=Path(sys.argv[1])))"""
 
 
 def reproduce(folder, **variables):
     """A run of one notebook that looks at its surroundings, in a process of its own with these variables."""
     write_notebook(folder, "01_a", SAME)
-    command = [sys.executable, "-c", DRIVER, str(folder)]
     own = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
-    return subprocess.run(command, env=own | variables, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command(folder, folder / "results"), env=own | variables, capture_output=True, text=True, check=False
+    )
 
 
 def test_what_a_user_has_set_changes_nothing_for_a_notebook(tmp_path):
@@ -85,16 +83,16 @@ def test_what_keeps_jax_from_starting_is_told_before_any_notebook_runs(tmp_path,
 
 
 def test_without_a_variable_to_blame_the_installation_is(monkeypatch):
-    environment._jax_fault.cache_clear()
+    environment.jax_fault.cache_clear()
     for name in [name for name in os.environ if name.startswith(("JAX_", "XLA_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(environment, "START", "import os; os.kill(os.getpid(), 9)")
     assert environment.jax_fault() == "JAX does not start: exit code -9; make .venv anew: remove it"
     monkeypatch.setattr(environment, "START", "import time; time.sleep(60)")
     monkeypatch.setattr(environment, "PATIENCE", 0.1)
-    environment._jax_fault.cache_clear()
+    environment.jax_fault.cache_clear()
     assert "no answer within 0.1 s" in environment.jax_fault()
-    environment._jax_fault.cache_clear()
+    environment.jax_fault.cache_clear()
 
 
 def test_where_no_folder_is_short_enough_for_sockets_it_is_said(monkeypatch):

@@ -18,7 +18,7 @@ import nbformat
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from stubs import write_notebook
+from stubs import command, write_notebook
 
 from sobolev_utils.paper.artifacts import save
 from sobolev_utils.paper.outputs import save_figure
@@ -33,9 +33,9 @@ TOLD = {
 }
 
 
-def needs(command):
-    if not faults.permitted(command):
-        pytest.skip(f"{shlex.join(command)} is not permitted here")
+def needs(wrapper):
+    if not faults.permitted(wrapper):
+        pytest.skip(f"{shlex.join(wrapper)} is not permitted here")
 
 
 @pytest.mark.parametrize("name", TOLD)
@@ -43,8 +43,8 @@ def test_nothing_is_lost_nothing_runs_on_and_one_line_tells(name):
     around = faults.WITH_MOUNTS if name in faults.MOUNTS else []
     if around:
         needs(around)
-    command = [*around, sys.executable, faults.__file__, "--inside", name, "1"]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    inside = [*around, sys.executable, faults.__file__, "--inside", name, "1"]
+    run = subprocess.run(inside, capture_output=True, text=True, check=True, timeout=300)
     for outcome in json.loads(run.stdout):
         assert (outcome["lost"], outcome["orphans"], outcome["unsaid"]) == (0, 0, 0), outcome
         assert TOLD[name] in outcome["told"] and "\n" not in outcome["told"]
@@ -83,11 +83,8 @@ def test_a_reproduction_needs_no_network(tmp_path):
     needs(faults.WITHOUT_NETWORK)
     ask = "import socket; print(socket.socket().connect_ex(('127.0.0.1', 9)))"
     write_notebook(tmp_path, "01_a", "import sobolev_utils.paper.figures, sobolev_utils.learning.training", ask)
-    program = (
-        "import sys; from pathlib import Path; from sobolev_utils.paper.reproduce import main\n"
-        f"sys.exit(main(['--results', {str(tmp_path / 'results')!r}], notebooks=Path({str(tmp_path)!r})))"
-    )
-    subprocess.run([*faults.WITHOUT_NETWORK, sys.executable, "-c", program], check=True, capture_output=True)
+    run = [*faults.WITHOUT_NETWORK, *command(tmp_path, tmp_path / "results")]
+    subprocess.run(run, check=True, capture_output=True)
     copy = nbformat.read(tmp_path / "results" / "notebooks" / "01_a.ipynb", as_version=4)
     assert copy.cells[-1].outputs[0].text == f"{errno.ENETUNREACH}\n"  # not even this machine's own
 
@@ -145,8 +142,8 @@ def test_lab_listens_on_this_machine_alone_and_asks_for_a_token(tmp_path):
     (tmp_path / "notebooks").mkdir()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, *shlex.split(recipe), "--no-browser", "--allow-root", f"--port={port}"]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as lab:
+    start = [sys.executable, *shlex.split(recipe), "--no-browser", "--allow-root", f"--port={port}"]
+    with subprocess.Popen(start, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as lab:
         try:
             told = next(line for line in lab.stderr if f"http://127.0.0.1:{port}/" in line)
             token = re.search(r"\?token=(\w{48,})", told).group(1)

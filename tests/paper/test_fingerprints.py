@@ -27,6 +27,8 @@ def test_outputs_never_count_and_prose_only_where_it_is_asked_for(tmp_path):
     whole, code = digests(new_markdown_cell("prose"), new_code_cell("1"))
     ran = new_code_cell("1", execution_count=1, outputs=[new_output("stream", text="1")])
     assert digests(new_markdown_cell("prose"), ran) == (whole, code)
+    tagged = digests(new_markdown_cell("prose"), new_code_cell("1", metadata={"tags": ["nbval-ignore-output"]}))
+    assert tagged[0] != whole and tagged[1] == code
     retold = digests(new_markdown_cell("other prose"), ran)
     assert retold[0] != whole and retold[1] == code
     assert digests(new_markdown_cell("prose"), new_code_cell("2"))[1] != code

@@ -9,7 +9,7 @@ import time
 
 import nbformat
 import pytest
-from stubs import is_running, write_notebook
+from stubs import await_pids, command, is_running, write_notebook
 
 from sobolev_utils.paper import records, reproduce
 from sobolev_utils.paper.execution import ReproductionError
@@ -77,17 +77,14 @@ def test_an_edit_runs_a_notebook_and_those_that_read_what_comes_out_otherwise(re
     assert set(reproduced().values()) == {SKIPPED}
 
 
-def test_an_edit_that_changes_no_result_runs_one_notebook(reproduced):
-    notebook = nbformat.read(reproduced.folder / "01_a.ipynb", as_version=4)
-    edit(reproduced.folder / "01_a.ipynb", 0, notebook.cells[0].source + " More prose.")
-    assert reproduced() == {"01_a": "its source changed", "02_b": SKIPPED, "03_c": SKIPPED}
-
-
-def test_outputs_put_into_a_notebook_are_no_edit(reproduced):
-    notebook = nbformat.read(reproduced.folder / "01_a.ipynb", as_version=4)
+def test_an_edit_that_changes_no_result_runs_one_notebook_and_outputs_are_no_edit(reproduced):
+    path = reproduced.folder / "01_a.ipynb"
+    notebook = nbformat.read(path, as_version=4)
     notebook.cells[-1].update(execution_count=1, outputs=[nbformat.v4.new_output("stream", text="1")])
-    nbformat.write(notebook, reproduced.folder / "01_a.ipynb")
+    nbformat.write(notebook, path)
     assert set(reproduced().values()) == {SKIPPED}
+    edit(path, 0, notebook.cells[0].source + " More prose.")
+    assert reproduced() == {"01_a": "its source changed", "02_b": SKIPPED, "03_c": SKIPPED}
 
 
 def test_another_parameter_runs_those_that_have_it_and_their_heirs(reproduced):
@@ -179,19 +176,13 @@ def test_the_kernels_of_a_killed_process_hold_its_folder(tmp_path, results):
     pid = tmp_path / "pid"
     stop = f"import os, pathlib, signal\npathlib.Path({str(pid)!r}).write_text(str(os.getpid()))"
     write_notebook(tmp_path, "01_a", f"{stop}\nos.kill(os.getpid(), signal.SIGSTOP)")
-    program = (
-        "from pathlib import Path; from sobolev_utils.paper.reproduce import main\n"
-        f"main(['--results', {str(results)!r}], notebooks=Path({str(tmp_path)!r}))"
-    )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL) as driver:
-        while not (pid.exists() and pid.read_text()):
-            assert driver.poll() is None
-            time.sleep(0.05)
+    with subprocess.Popen(command(tmp_path, results), stdout=subprocess.DEVNULL) as driver:
+        (kernel,) = await_pids(driver, pid)
         driver.kill()
     with pytest.raises(ReproductionError, match=f"process {driver.pid} or a kernel of it is"), records.alone(results):
         pass
-    os.kill(int(pid.read_text()), signal.SIGKILL)
-    while is_running(int(pid.read_text())):
+    os.kill(kernel, signal.SIGKILL)
+    while is_running(kernel):
         time.sleep(0.05)
     with records.alone(results):
         pass

@@ -8,14 +8,13 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import nbformat
 import papermill
 import pytest
-from stubs import is_running, write_notebook
+from stubs import await_pids, command, is_running, write_notebook
 
-from sobolev_utils.paper import artifacts, records, reproduce, schedule
+from sobolev_utils.paper import artifacts, reproduce, schedule
 from sobolev_utils.paper.execution import SAFE, ReproductionError, read_parameters, run_notebook
 from sobolev_utils.paper.reproduce import main
 from sobolev_utils.paper.stages import STAGES
@@ -44,8 +43,8 @@ def test_a_full_run_leaves_copies_and_the_same_provenance_twice(notebooks, resul
     inline = "import os; assert 'inline' in os.environ['MPLBACKEND']"
     path = write_notebook(notebooks, "01_first", REPORT, inline, writes="`tables/seen.csv`")
     write_notebook(notebooks, "02_second", "6 * 7", parameters="", reads="`tables/seen.csv`")
-    command = ["--results", str(results), "-p", "seed", "7"]
-    assert main(command, notebooks=notebooks) == 0
+    arguments = ["--results", str(results), "-p", "seed", "7"]
+    assert main(arguments, notebooks=notebooks) == 0
 
     *told, last = capfd.readouterr().out.splitlines()
     assert [line.split(maxsplit=1)[1] for line in told if "runs" in line] == ["runs: no record of a run"] * 2
@@ -69,7 +68,7 @@ def test_a_full_run_leaves_copies_and_the_same_provenance_twice(notebooks, resul
         "sources"
     ].keys()
 
-    assert main([*command, "01_first"], notebooks=notebooks) == 0
+    assert main([*arguments, "01_first"], notebooks=notebooks) == 0
     assert (results / "provenance.json").read_bytes() == written
     assert path.exists()
 
@@ -140,6 +139,7 @@ except KeyboardInterrupt:
     ("arguments", "message"),
     [
         (["-p", "sed", "7"], "no notebook has a parameter 'sed'; there are: rate, seed, tight"),
+        (["-p", "results", "x"], "the results folder is chosen with --results, not with -p results"),
         (["-p", "seed", "x"], "01_first: seed = 'x' is not admissible, expected an int"),
         (["-p", "tight", "1"], "02_second: tight = 1 is not admissible, expected a bool"),
         (["-p", "seed", "-1"], "01_first: seed = -1 is not admissible, expected a number from 0 to 4,294,967,295"),
@@ -186,8 +186,8 @@ def test_each_notebook_gets_the_parameters_it_has(notebooks, results, monkeypatc
     write_notebook(
         notebooks, "02_second", parameters="rate: float = 1e-3\npoints: str = 'sobol'\ntight: bool = False"
     )
-    command = "-p rate 1 -p points pseudo_random -p tight true -p seed 7".split()
-    assert main([*command, "--results", str(results)], notebooks=notebooks) == 0
+    arguments = "-p rate 1 -p points pseudo_random -p tight true -p seed 7".split()
+    assert main([*arguments, "--results", str(results)], notebooks=notebooks) == 0
     assert calls == {"01_first": {"seed": 7}, "02_second": {"rate": 1.0, "points": "pseudo_random", "tight": True}}
     record = json.loads((results / "provenance.json").read_text())
     assert record["parameters"]["02_second"] == {"rate": 1.0, "points": "pseudo_random", "tight": True}
@@ -204,24 +204,6 @@ def test_a_partial_run_keeps_what_is_recorded_of_the_others(notebooks, results, 
     path.write_text("<<<<<<< a merge conflict")
     main(["--results", str(results), "02_second"], notebooks=notebooks)
     assert json.loads(path.read_text())["parameters"] == {"02_second": {"seed": 42}}
-
-
-def test_the_fingerprint_of_a_notebook_sees_sources_and_tags_but_not_outputs(notebooks, results):
-    def fingerprint():
-        record = records.write_provenance(results, [path], {})
-        return json.loads(record.read_text())["sources"]["notebooks/01_first.ipynb"]
-
-    path = write_notebook(notebooks, "01_first", "1")
-    before, notebook = fingerprint(), nbformat.read(path, as_version=4)
-    notebook.cells[-1].update(execution_count=2, outputs=[nbformat.v4.new_output("stream", text="1")])
-    nbformat.write(notebook, path)
-    assert fingerprint() == before
-    notebook.cells[-1].metadata["tags"] = ["nbval-ignore-output"]
-    nbformat.write(notebook, path)
-    tagged = fingerprint()
-    notebook.cells[-1].source = "2"
-    nbformat.write(notebook, path)
-    assert len({before, tagged, fingerprint()}) == 3
 
 
 MEET = """import os, pathlib, time
@@ -278,21 +260,13 @@ class TestAtOnce:
     def test_an_interrupt_ends_the_kernels_and_is_one_line(self, notebooks, results):
         for me in "ab":
             write_notebook(notebooks, f"01_{me}", meet(me, "never"), parameters="")
-        program = (
-            "import signal, sys, pathlib; from sobolev_utils.paper import reproduce, schedule\n"
-            "signal.signal(signal.SIGINT, signal.default_int_handler); schedule.AT_ONCE = 2\n"
-            f"sys.exit(reproduce.main(['--results', {str(results)!r}], notebooks=pathlib.Path({str(notebooks)!r})))"
-        )
-        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        with subprocess.Popen([sys.executable, "-c", program], **pipes) as driver:
-            pids = [notebooks / me for me in "ab"]
-            while not all(pid.exists() and pid.read_text() for pid in pids):
-                assert driver.poll() is None
-                time.sleep(0.05)
+        run = command(notebooks, results, before="schedule.AT_ONCE = 2")
+        with subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as driver:
+            pids = await_pids(driver, notebooks / "a", notebooks / "b")
             driver.send_signal(signal.SIGINT)
             err = driver.communicate(timeout=30)[1]
         assert (driver.returncode, err) == (130, f"reproduce: interrupted; {SAFE}\n")
-        assert not any(is_running(int(pid.read_text())) for pid in pids)
+        assert not any(map(is_running, pids))
 
 
 class TestThePaper:
@@ -361,31 +335,15 @@ def loaded(stem):
 
 def test_the_command_line_is_quiet_on_success(tmp_path):
     write_notebook(tmp_path, "01_first", "import warnings; warnings.warn('in the copy only')")
-    program = f"""
-import sys
-from pathlib import Path
-from sobolev_utils.learning.surrogate import Surrogate
-from sobolev_utils.paper.case_study import BUDGETS
-from sobolev_utils.paper.reproduce import main
-from sobolev_utils.paper.stages import Trained, save_stage
-sys.exit(main(["--results", {str(tmp_path / "results")!r}], notebooks=Path({str(tmp_path)!r})))"""
-    command = [sys.executable, "-W", "default", "-c", program]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    imports = "import sobolev_utils.learning.surrogate, sobolev_utils.paper.case_study, sobolev_utils.paper.stages"
+    python, *program = command(tmp_path, tmp_path / "results", before=imports)
+    run = subprocess.run([python, "-W", "default", *program], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr) == (0, "")
 
 
 def test_the_module_has_a_command_line():
-    command = [sys.executable, "-m", "sobolev_utils.paper.reproduce", "--help"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 0
-    assert "--keep-outputs" in run.stdout
-    assert Path(reproduce.NOTEBOOKS).name == "notebooks"
-
-
-def test_the_results_folder_is_no_parameter(notebooks, results, capfd):
-    write_notebook(notebooks, "01_a", "1")
-    assert main(["-p", "results", "x", "--results", str(results)], notebooks=notebooks) == 1
-    assert "chosen with --results" in capfd.readouterr().err
+    run = [sys.executable, "-m", "sobolev_utils.paper.reproduce", "--help"]
+    assert "--keep-outputs" in subprocess.run(run, capture_output=True, text=True, check=True).stdout
 
 
 class TestKeepOutputs:
