@@ -67,7 +67,7 @@ def test_the_table_refuses_stages_that_do_not_belong_together(tmp_path):
     save_all(tmp_path)
     collect_r2(tmp_path, 7)
     save_stage(tmp_path, "oversized", dict.fromkeys(BUDGETS, trained(0.9)), {"seed": 7, "width": 8})
-    message = "pruned.npz is outdated, made with another oversized.npz: run notebooks/03_iasa_pruning.ipynb again"
+    message = "pruned.npz is outdated, made with another data/oversized.npz: run notebooks/03_iasa_pruning.ipynb"
     with pytest.raises(ArtifactError, match=re.escape(message)):
         collect_r2(tmp_path, 7)
 
