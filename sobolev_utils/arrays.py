@@ -1,4 +1,4 @@
-"""What a public function takes: whatever NumPy takes for numbers, as floating-point arrays of JAX."""
+"""Checks and conversions of the arguments of public functions: whatever NumPy takes for numbers."""
 
 import operator
 
@@ -8,7 +8,7 @@ import numpy as np
 
 __all__ = ["as_count", "as_floats", "as_numbers", "varies"]
 
-ROUNDINGS = 8  # that a number may differ by and be the same: of a sum or a product of a few
+ROUNDINGS = 8  # by which numbers that were computed in different ways may differ and count as equal
 
 
 def as_floats(x, dtype=None, *, name: str = "values") -> jax.Array:
@@ -19,7 +19,7 @@ def as_floats(x, dtype=None, *, name: str = "values") -> jax.Array:
     """
     x = as_numbers(x, name=name)
     if isinstance(x, np.ndarray) and (x.dtype.kind in "iub" or x.dtype.itemsize > 8 or not x.dtype.isnative):
-        x = x.astype(dtype or float)  # of JAX's types, some of these would wrap around, and some there are not
+        x = x.astype(dtype or float)  # JAX would wrap integers around, and has no such floating-point types
     x = jnp.asarray(x)
     if dtype is None and jnp.issubdtype(x.dtype, jnp.floating):
         return x
@@ -54,8 +54,8 @@ def as_count(n, *, name: str, least: int = 1) -> int:
 def varies(x, axis: int | None = None) -> np.ndarray:
     """Whether the entries of a floating-point array differ along an axis by more than some roundings.
 
-    By the range, which is exact, and not by the deviation, which a constant array has too, of rounding: that of
-    10,000 times 0.05 is 7e-9. False where an entry is not finite.
+    It asks the range, which is exact, as rounding gives a constant array a standard deviation: 7e-9 for 10,000 times
+    0.05. False where an entry is not finite.
     """
     x = np.asarray(x)
     with np.errstate(invalid="ignore"):

@@ -4,10 +4,10 @@ A zonotope is a value c + sum_k e_k g_k + r with symbols e_k in [-1, 1], which i
 error of its own, of at most the radius r (Comba & Stolfi 1993; Stolfi & de Figueiredo 1997). Linear maps are exact, a
 product loses what is quadratic in the symbols. All rounding goes into r (see `rounding`).
 
-The margins in r are those of one operation after the other. XLA keeps to that order as long as it simplifies the
-algebra, because of the barriers in `Zonotope`; afterwards it drops them, and what it does then (fusing loops,
-computing a value again, contracting a b + c) rounds no more than the margins allow. The barriers are needed: sums
-could do without, but XLA turns (x c) d into x (c d) for constants c and d, and where c d underflows x is lost.
+The margins in r are those of one operation after the other. The barriers in `Zonotope` keep XLA from changing that
+order by algebra: it turns (x c) d into x (c d) for constants c and d, and where c d underflows x is lost. It drops
+the barriers afterwards; what it does then (fusing loops, computing a value again, contracting a b + c) rounds no more
+than the margins allow.
 """
 
 import functools
@@ -21,7 +21,15 @@ from jax import lax
 from sobolev_utils.enclosures import interval_arithmetic
 from sobolev_utils.enclosures.elementwise import is_array
 from sobolev_utils.enclosures.interval import Interval, bounds
-from sobolev_utils.enclosures.rounding import computed_once, dot_bounds, round_down, round_up, sum_down, sum_error
+from sobolev_utils.enclosures.rounding import (
+    computed_once,
+    dot_bounds,
+    round_down,
+    round_up,
+    sum_down,
+    sum_error,
+    whole_where,
+)
 
 __all__ = [
     "Symbols",
@@ -34,6 +42,7 @@ __all__ = [
     "laid_out",
     "negative",
     "point",
+    "subtract",
     "total",
     "up",
 ]
@@ -46,7 +55,7 @@ class Zonotope:
     """
 
     def __init__(self, centre, generators, radius, layout):
-        # without it (x 1e-200) 1e-200 becomes x 0
+        # without the barrier (x 1e-200) 1e-200 becomes x 0
         self.centre, self.generators, self.radius = lax.optimization_barrier((centre, generators, radius))
         self.shape, self.dtype, self.layout = centre.shape, centre.dtype, layout
         self.mixed = self.range = None
@@ -64,10 +73,9 @@ class Zonotope:
 
     @functools.cached_property
     def interval(self):
-        """What the symbols allow, within `range`, what interval arithmetic has found."""
-        bad = ~jnp.isfinite(self.centre + self.spread)
+        """The range that the symbols allow, within `range`, the one that interval arithmetic has found."""
         lower, upper = round_down(self.centre - self.spread, 2), round_up(self.centre + self.spread, 2)
-        lower, upper = jnp.where(bad, -jnp.inf, lower), jnp.where(bad, jnp.inf, upper)
+        lower, upper = whole_where(~jnp.isfinite(self.centre + self.spread), lower, upper)
         if self.range is None:
             return Interval(lower, upper)
         upper = jnp.minimum(upper, self.range.upper)
@@ -165,6 +173,11 @@ def add(a, b):
     generators = jax.vmap(jnp.add)(laid_out(a, layout), laid_out(b, layout))
     error = 4 * jnp.finfo(a.dtype).epsneg * (a.reach + b.reach)
     return Zonotope(a.centre + b.centre, generators, up(a.radius + b.radius + error, len(generators)), layout)
+
+
+def subtract(a, b):
+    """a - b."""
+    return add(a, negative(b))
 
 
 def bilinear(product, n, a, b):

@@ -1,7 +1,7 @@
-"""Where an elementwise function of one variable turns: brackets of its critical points and kinks.
+"""Brackets of the critical points and kinks of an elementwise function of one variable.
 
-They are found once for each function: bisection leaves brackets of a few floats, outside of which the natural
-extension of the derivative has a sign, as far out as it gets one.
+They are searched for once for each function. Bisection leaves brackets of a few floats; outside of them, except far
+out in the tails, the natural extension of the derivative has a sign.
 """
 
 import dataclasses
@@ -21,19 +21,15 @@ from sobolev_utils.enclosures.rounding import normal_down, normal_up
 __all__ = ["Brackets", "brackets_of", "derivative", "natural"]
 
 
-CELLS = 2**12  # that a search for brackets looks at in one go
-
-
-ROUNDS = 8
-
-
-BRACKETS = 6  # at most; neighbours are joined beyond it
+CELLS = 2**12  # examined at once
+ROUNDS = 8  # of bisection
+BRACKETS = 6  # the largest number; of more, neighbours are joined
 
 
 def natural(program, x):
     """The natural interval extension of a program over x, operation by operation."""
     closed = jax.make_jaxpr(program)(jax.ShapeDtypeStruct(x.shape, x.dtype))
-    # a program that is constant, as `isnan(x)` is, comes as an array
+    # the value of a constant program, such as `isnan(x)`, is an array
     y = walk(closed.jaxpr, closed.consts, [x], NATURAL_RULES)[0]
     return Interval(*bounds(y), getattr(y, "undefined", None))
 
@@ -95,8 +91,8 @@ def _search(program, dtype):
         return rising | falling, sign, smooth, jnp.stack(bounds(natural(program, cell)))
 
     def examine(edges):
-        # Cell by cell: what may be no number in one is so in that one alone. And operation by operation, which all
-        # programs share: compiled as a whole, a long one would take minutes.
+        # One cell at a time, so that a value that may be undefined in one leaves the others alone. And without jit:
+        # all programs share the compiled operations, where a long program compiled as a whole would take minutes.
         return jax.vmap(examine_cell, out_axes=(0, 0, 0, 1))(normal_down(edges[:-1]), normal_up(edges[1:]))
 
     largest = np.finfo(dtype).max
@@ -135,7 +131,7 @@ class _Bracket:
     signs: tuple
 
     def trim(self, edges, monotone, sign):
-        """Give up the cells at both ends where f goes on as it does beyond them."""
+        """Drop the cells at both ends in which f' has the sign that it has beyond them."""
         left, right = self.signs
         goes_on = [monotone & (sign * side >= 0) & ((side != 0) | (sign == 0)) for side in (left, right)]
         stays = [np.flatnonzero(~cells) for cells in goes_on]

@@ -17,15 +17,15 @@ from sobolev_utils.enclosures.elementwise import ELEMENTWISE, ONE, VARIABLE, Pro
 
 __all__ = ["Chain", "extend", "settle"]
 
-
-# operations of a chain at most: an activation and its derivatives have no more, and for a few times as many XLA,
-# which copies into each of its loops all that leads to it, takes minutes
+# The largest number of operations of a chain. An activation and its derivatives have fewer; a few times as many
+# take minutes to compile, as XLA copies into each of its loops all that leads to it.
 LARGEST = 32
+LINEAR = ("neg", "copy", "convert_element_type", "div")
 
 
 @dataclass(eq=False)
 class Chain:
-    """The value scale * program(root), elementwise; a scale of None is 1. It is worked out when it is needed."""
+    """The value scale * program(root), elementwise; a scale of None is 1. It is computed when it is needed."""
 
     root: object
     program: Program = VARIABLE
@@ -104,7 +104,7 @@ def _product(a, b, program):
 def _linear(name, parts, program):
     """An operation that is linear in the common scale of its operands, or None.
 
-    A divisor, and what a select asks, is no such operand: it has to be a function of the root alone.
+    The divisor of a quotient and the condition of a select are no such operands: they depend on the root alone.
     """
     first = {"div": 1, "select_n": 0}.get(name)
     scaled = [part for i, part in enumerate(parts) if isinstance(part, Chain) and i != first]
@@ -159,6 +159,3 @@ def _number(array):
 
 
 ONE_OF = Chain(None, ONE)
-
-
-LINEAR = ("neg", "copy", "convert_element_type", "div")

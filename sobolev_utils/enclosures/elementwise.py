@@ -1,5 +1,6 @@
 """Programs of one variable, applied elementwise: an activation, its derivative, or whatever they are composed of."""
 
+import contextlib
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +38,11 @@ class Program:
 
         return value(self)
 
+    @property
+    def operands(self):
+        """The programs among its parts."""
+        return [part for part in self.parts if isinstance(part, Program)]
+
     @functools.cached_property
     def operations(self):
         """All operations that it is made of."""
@@ -45,7 +51,7 @@ class Program:
             program = stack.pop()
             if program not in found:
                 found.add(program)
-                stack.extend(part for part in program.parts if isinstance(part, Program))
+                stack.extend(program.operands)
         return found - {VARIABLE}
 
     @property
@@ -60,30 +66,31 @@ class Program:
     @property
     def is_single(self):
         """Whether it is one operation, on the variable and numbers."""
-        return all(part is VARIABLE for part in self.parts if isinstance(part, Program))
+        return all(operand is VARIABLE for operand in self.operands)
 
     @property
     def is_affine(self):
-        """Whether it is a multiple of its variable plus a number, for all that its form tells."""
-        return self is VARIABLE or (
-            self.name in (*MULTIPLES, "add", "sub", "add_any") and self._has_one(Program.is_affine)
-        )
+        """Whether its form shows that it is a multiple of its variable plus a number."""
+        names = (*MULTIPLES, "add", "sub", "add_any")
+        return self is VARIABLE or (self.name in names and self._has_one(Program.is_affine))
 
     @property
     def is_multiple(self):
-        """Whether it is a multiple of its variable, for all that its form tells."""
+        """Whether its form shows that it is a multiple of its variable."""
         return self is VARIABLE or (self.name in MULTIPLES and self._has_one(Program.is_multiple))
 
     @property
     def is_bounded(self):
-        """Whether it is a difference of bounded functions and numbers, for all that its form tells."""
-        programs = [part for part in self.parts if isinstance(part, Program)]
-        return self.name in BOUNDED or (self.name in ("add", "sub", "neg") and all(p.is_bounded for p in programs))
+        """Whether its form shows that it is a sum or difference of bounded functions and numbers."""
+        return self.name in BOUNDED or (
+            self.name in ("add", "sub", "neg") and all(operand.is_bounded for operand in self.operands)
+        )
 
     def _has_one(self, form):
-        programs = [part for part in self.parts if isinstance(part, Program)]
-        divides = self.name == "div" and programs[0] is not self.parts[0]
-        return len(programs) == 1 and not divides and form.fget(programs[0])
+        """Whether it has one operand, which is no divisor, and this is of the `form`, a property of programs."""
+        operands = self.operands
+        divides = self.name == "div" and operands[0] is not self.parts[0]
+        return len(operands) == 1 and not divides and form.fget(operands[0])
 
 
 BOUNDED = ("tanh", "logistic", "erf", "erfc")
@@ -96,32 +103,25 @@ def factored(name, parts):
 
     Only where p is bounded: where it is infinite, p + p q may be no number.
     """
-    for p, product in (parts, parts[::-1]) if name in ("add", "add_any") and all(map(_is_program, parts)) else ():
+    if name not in ("add", "add_any") or not all(isinstance(part, Program) for part in parts):
+        return None
+    for p, product in (parts, parts[::-1]):
         if product.name == "mul" and p in product.parts and p.is_bounded:
             q = product.parts[1 - product.parts.index(p)]
             return Program("mul", jnp.multiply, (p, Program("add", jnp.add, (ONE, q))))
     return None
 
 
-def _is_program(part):
-    return isinstance(part, Program)
-
-
 def as_usual(eqn, *values):
     """The output of an equation of a jaxpr, computed as JAX would; at once, where nothing is traced."""
-    if any(isinstance(value, jax.core.Tracer) for value in values):
-        return eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
-    with jax.ensure_compile_time_eval():
+    is_traced = any(isinstance(value, jax.core.Tracer) for value in values)
+    with contextlib.nullcontext() if is_traced else jax.ensure_compile_time_eval():
         return eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
 
 
 def is_array(x):
     """Whether a value is an array, which stands for itself, and no element of the domain."""
     return isinstance(x, jax.Array | np.ndarray | np.generic)
-
-
-def _select(condition, if_true, if_false):
-    return lax.select(condition, if_true, if_false)
 
 
 ONE = Program("one", jnp.ones_like, (VARIABLE,))
@@ -131,7 +131,7 @@ ELEMENTWISE = frozenset(
     "clamp".split()
 )
 AS_SELECTS = {
-    "max": lambda a, b: _select(a > b, a, b),
-    "min": lambda a, b: _select(a < b, a, b),
-    "clamp": lambda low, x, high: _select(x < low, low, _select(x > high, high, x)),
+    "max": lambda a, b: lax.select(a > b, a, b),
+    "min": lambda a, b: lax.select(a < b, a, b),
+    "clamp": lambda low, x, high: lax.select(x < low, low, lax.select(x > high, high, x)),
 }

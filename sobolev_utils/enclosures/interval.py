@@ -1,4 +1,4 @@
-"""The interval: all numbers between two bounds. And what is known of a value, interval or constant."""
+"""The interval, all numbers between two bounds, and questions that intervals and constants both answer."""
 
 import dataclasses
 import functools
@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from sobolev_utils.enclosures.elementwise import is_array
-from sobolev_utils.enclosures.rounding import normal_down, normal_up, round_up
+from sobolev_utils.enclosures.rounding import normal_down, normal_up, round_up, whole_where
 
-__all__ = ["Interval", "bounds", "has_nan", "is_floating", "is_known", "whole_where"]
+__all__ = ["Interval", "bounds", "has_nan", "is_floating", "is_known"]
 
 
 @functools.partial(
@@ -94,8 +94,3 @@ def bounds(x):
     x = np.asarray(x) if is_known(x) else x
     lower, upper = normal_down(x), normal_up(x)
     return (lower, upper) if is_known(x) and not has_nan(x) else whole_where(x != x, lower, upper)
-
-
-def whole_where(mask, lower, upper):
-    """The bounds, or those of the whole line where `mask` holds."""
-    return jnp.where(mask, -jnp.inf, lower), jnp.where(mask, jnp.inf, upper)

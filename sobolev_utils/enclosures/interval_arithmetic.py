@@ -13,13 +13,8 @@ import numpy as np
 from jax import lax
 
 from sobolev_utils.enclosures.elementwise import is_array
-from sobolev_utils.enclosures.interval import Interval, bounds, is_floating, is_known, whole_where
-from sobolev_utils.enclosures.rounding import (
-    elementary_bounds,
-    in_order,
-    round_down,
-    round_up,
-)
+from sobolev_utils.enclosures.interval import Interval, bounds, is_floating, is_known
+from sobolev_utils.enclosures.rounding import elementary_bounds, in_order, round_down, round_up, whole_where
 from sobolev_utils.enclosures.self_check import check_elementary
 
 __all__ = [
@@ -32,6 +27,7 @@ __all__ = [
     "negative",
     "power",
     "real_power",
+    "subtract",
 ]
 
 
@@ -54,6 +50,11 @@ def add(a, b):
         lower = _changed(low >= 0, jnp.maximum, lower, other_low)
         upper = _changed(high <= 0, jnp.minimum, upper, other_high)
     return Interval(lower, upper)
+
+
+def subtract(a, b):
+    """a - b; not zero for two intervals that are equal."""
+    return add(a, negative(b))
 
 
 def _changed(mask, operation, x, y):
@@ -125,10 +126,8 @@ def _hull(values):
     """The hull of products or quotients of bounds, rounded outward."""
     # 0 * inf and inf / inf stand for 0 * x and x / inf with x finite
     values = [jnp.where(jnp.isnan(v), 0, v) for v in values]
-    return Interval(
-        round_down(functools.reduce(jnp.minimum, values), 2),
-        round_up(functools.reduce(jnp.maximum, values), 2),
-    )
+    least, greatest = (functools.reduce(extreme, values) for extreme in (jnp.minimum, jnp.maximum))
+    return Interval(round_down(least, 2), round_up(greatest, 2))
 
 
 def power(x, y):
@@ -148,7 +147,7 @@ def real_power(x, y):
 
 def elementary(name, x):
     """The function of this name in `rounding.ELEMENTARY`."""
-    check_elementary(name, x.dtype)
+    check_elementary(name, np.dtype(x.dtype), jax.default_backend())
     return Interval(*elementary_bounds(name, *bounds(x)))
 
 

@@ -1,8 +1,8 @@
 """The rules of interval arithmetic: for each primitive of JAX, its interval equivalent.
 
 Comparisons of intervals may be open, and so may integers that are chosen by them: intervals of booleans and integers.
-They are moved, chosen and compared, but no arithmetic is done with them, as integers wrap around; and what is looked
-up by one is not enclosed, as a table increases in no sense with its index.
+They are moved, chosen and compared. Arithmetic with them is refused, as integers wrap around, and so is indexing by
+them, as the entries of an array are not ordered by their index.
 """
 
 import functools
@@ -10,20 +10,10 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 
+from sobolev_utils.enclosures import interval_arithmetic as arithmetic
 from sobolev_utils.enclosures.elementwise import as_usual, is_array
 from sobolev_utils.enclosures.interval import Interval, bounds, has_nan, is_floating, is_known
-from sobolev_utils.enclosures.interval_arithmetic import (
-    absolute,
-    add,
-    converted,
-    divide,
-    elementary,
-    multiply,
-    negative,
-    power,
-    real_power,
-)
-from sobolev_utils.enclosures.rounding import ELEMENTARY, dot_bounds, in_order, sum_down
+from sobolev_utils.enclosures.rounding import ELEMENTARY, dot_bounds, in_order, sum_down, whole_where
 from sobolev_utils.enclosures.undefined import Undefined, marked
 
 __all__ = ["MOVING", "NATURAL_RULES", "UNCHANGED"]
@@ -50,8 +40,7 @@ def _moving(eqn, *args):
     if eqn.primitive.name == "gather" and is_floating(lower):
         # out of bounds it may fill in what is not a number
         missing = jnp.isnan(lower) | jnp.isnan(upper)
-        ends = jnp.where(missing, -jnp.inf, lower), jnp.where(missing, jnp.inf, upper)
-        return Interval(*ends, Undefined(lambda: missing))
+        return Interval(*whole_where(missing, lower, upper), Undefined(lambda: missing))
     return Interval(lower, upper)
 
 
@@ -65,7 +54,7 @@ def _sum(eqn, x):
 
 
 def _dot(eqn, a, b):
-    a, b = (converted(x, eqn.outvars[0].aval.dtype) for x in (a, b))
+    a, b = (arithmetic.converted(x, eqn.outvars[0].aval.dtype) for x in (a, b))
     # of two constants, one is taken as an interval
     a, b = a if is_array(a) else bounds(a), b if is_array(b) and not is_array(a) else bounds(b)
     return Interval(*dot_bounds(a, b, eqn.params["dimension_numbers"]))
@@ -150,29 +139,29 @@ COMPARISONS = "gt ge lt le eq ne".split()
 ORDERED = [*COMPARISONS, *"max min clamp sign reduce_max reduce_min not pow".split()]
 LOGICAL = "and or reduce_and reduce_or".split()
 ON_NUMBERS = {
-    **{name: lambda eqn, x: elementary(eqn.primitive.name, x) for name in ELEMENTARY},
+    **{name: lambda eqn, x: arithmetic.elementary(eqn.primitive.name, x) for name in ELEMENTARY},
     **dict.fromkeys([*"max min clamp sign floor ceil reduce_max reduce_min".split(), *LOGICAL], _increasing),
     **dict.fromkeys(COMPARISONS, _compare),
     "not": lambda eqn, x: _not(x),
     "is_finite": lambda eqn, x: _is_finite(x),
-    "neg": lambda eqn, x: negative(x),
-    "abs": lambda eqn, x: absolute(x),
-    "add": lambda eqn, a, b: add(a, b),
-    "add_any": lambda eqn, a, b: add(a, b),
-    "sub": lambda eqn, a, b: add(a, negative(b)),
-    "mul": lambda eqn, a, b: multiply(a, b),
-    "div": lambda eqn, a, b: divide(a, b),
-    "square": lambda eqn, x: power(x, 2),
-    "integer_pow": lambda eqn, x: power(x, eqn.params["y"]),
-    "pow": lambda eqn, x, y: real_power(x, y),
-    "one_minus_square": lambda eqn, x: add(np.ones((), x.dtype), negative(power(x, 2))),
+    "neg": lambda eqn, x: arithmetic.negative(x),
+    "abs": lambda eqn, x: arithmetic.absolute(x),
+    "add": lambda eqn, a, b: arithmetic.add(a, b),
+    "add_any": lambda eqn, a, b: arithmetic.add(a, b),
+    "sub": lambda eqn, a, b: arithmetic.subtract(a, b),
+    "mul": lambda eqn, a, b: arithmetic.multiply(a, b),
+    "div": lambda eqn, a, b: arithmetic.divide(a, b),
+    "square": lambda eqn, x: arithmetic.power(x, 2),
+    "integer_pow": lambda eqn, x: arithmetic.power(x, eqn.params["y"]),
+    "pow": lambda eqn, x, y: arithmetic.real_power(x, y),
+    "one_minus_square": lambda eqn, x: arithmetic.subtract(np.ones((), x.dtype), arithmetic.power(x, 2)),
     "reduce_sum": _sum,
     "dot_general": _dot,
 }
 NATURAL_RULES = {
     **dict.fromkeys(MOVING, _moving),
     "select_n": _select,
-    "convert_element_type": lambda eqn, x: converted(x, eqn.params["new_dtype"]),
+    "convert_element_type": lambda eqn, x: arithmetic.converted(x, eqn.params["new_dtype"]),
     **{name: _of_numbers(name, rule) for name, rule in ON_NUMBERS.items()},
 }
 NATURAL_RULES = {name: marked(name, rule) for name, rule in NATURAL_RULES.items()}

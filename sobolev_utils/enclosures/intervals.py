@@ -1,14 +1,12 @@
 """Interval arithmetic for JAX functions: the natural interval extension, by walking its jaxpr.
 
 By the fundamental theorem of interval analysis (Moore, Interval Analysis, 1966) the program of f, with every
-operation replaced by its interval equivalent, encloses the range of f on a box. The adjoint program is a
-program like any other: interval adjoints are `enclose(lambda x: jax.vjp(f, x)[1](1.0))`, without a second
-backward pass.
+operation replaced by its interval equivalent, encloses the range of f on a box. So does that of its adjoint:
+interval adjoints are `enclose(lambda x: jax.vjp(f, x)[1](1.0))`, without a second backward pass.
 
-Rounding is outward (see `rounding`), so the enclosures hold for the real function with the given
-floating-point constants, in whatever order XLA computes, given the table of bounds of the elementary functions
-(`rounding.ELEMENTARY`). Elementwise programs of one variable, such as an
-activation or its derivative, count as one operation and get their exact range (see `ranges`).
+Rounding is outward (see `rounding`), so the enclosures hold for the real function with the given floating-point
+constants, in whatever order XLA computes, given the error bounds of the elementary functions. Elementwise programs of
+one variable, such as an activation or its derivative, count as one operation with its exact range (see `ranges`).
 """
 
 import functools
@@ -32,9 +30,9 @@ INTERVAL_RULES = NATURAL_RULES | {"univariate": exact_range}
 def box(lower, upper):
     """The interval [lower, upper] of concrete numbers, checked; what JAX cannot represent is rounded outward.
 
-    lower, upper: array-likes of one shape and dtype, float32 or float64 (Python numbers are float64, which is
-    float32 in JAX unless it is told otherwise). Raises ValueError for empty, NaN, infinite or crossed bounds,
-    bounds of different shapes or dtypes, and other dtypes.
+    lower, upper: array-likes of one shape and dtype, float32 or float64 (Python numbers are float64, which JAX holds
+    in float32 unless x64 is enabled). Raises ValueError for empty, NaN, infinite or crossed bounds, bounds of
+    different shapes or dtypes, and other dtypes.
     """
     lower, upper = map(np.asarray, (lower, upper))
     if lower.shape != upper.shape or lower.size == 0:
@@ -71,32 +69,29 @@ def _check_order(lower, upper):
 def enclose(f, *, exact_ranges=True):
     """The interval extension of f: F(X) encloses {f(x): x in X}, rounding included.
 
-    Without `exact_ranges` it is the natural one, each operation by itself, an activation by its parts.
+    F takes the arguments of f, pytrees in which an `Interval` may stand for any floating-point array; other arrays
+    are exact. It returns the output of f with an `Interval` for every floating-point array, and for every undecided
+    boolean. F may be jitted and vmapped; where it is not, each call traces f. Without `exact_ranges` each operation
+    is enclosed by itself, an activation by its parts.
 
-    F takes the arguments of f, pytrees of arrays in which an `Interval` may stand for any floating-point
-    array; the other arrays are exact. It returns the output of f with an `Interval` for every floating-point
-    array (and for every boolean that the intervals leave open). F may be jitted and vmapped; where it is not,
-    each call traces f. A function that leaves its domain in part, such as sqrt on [-1, 1], is enclosed over
-    the part inside; a comparison, `isnan` or `isfinite` of what may be no number is left open, so that what is
-    chosen by it is enclosed outside, too. Infinite bounds count as values. A division by an interval that holds
-    zero gives the whole line.
+    A function that leaves its domain in part, such as sqrt on [-1, 1], is enclosed over the part inside. Comparisons,
+    `isnan` and `isfinite` of values that may be undefined (nan) are undecided, so that both of their results are
+    enclosed. Infinite bounds count as values. A division by an interval that holds zero gives the whole line.
 
-    All this is given `rounding.ELEMENTARY`, error bounds measured on the CPU; on a machine unlike those there is a
-    warning, once.
+    This holds given `rounding.ELEMENTARY`, error bounds measured on the CPU; another machine is warned of, once.
 
-    Raises NotImplementedError, naming the primitive and its source line, for an operation without a rule, or with
-    none for integers that the intervals leave open, such as an index; TypeError where no argument is an `Interval`;
-    ValueError for bounds that are crossed, and for bounds and constants that are not a number (nan). Where those are
-    traced, as under jit, all that is returned is the whole line instead.
-    `self_check.SelfCheckError` where XLA's results on this machine are not within the bounds.
+    Raises NotImplementedError, with the primitive and its source line, for an operation without a rule, or without
+    one for undecided integers, such as an index; TypeError where no argument is an `Interval`; ValueError for crossed
+    bounds, and for nan in bounds and constants (where these are traced, as under jit, the whole line is returned
+    instead); `self_check.SelfCheckError` where XLA's results on this machine are not within the error bounds.
     """
-
     return extension(f, lambda: (lambda x: x, INTERVAL_RULES if exact_ranges else NATURAL_RULES))
 
 
 def extension(f, domain):
-    """f in another domain, with the same signature: `domain()` gives, for one call, the map of an `Interval` into
-    the domain and the rules for `walk`. An element of the domain has `lower` and `upper`.
+    """f in another domain, whose elements have `lower` and `upper`, with the same signature.
+
+    `domain()` returns, for one call, the map of an `Interval` into the domain and the rules for `walk`.
     """
 
     @functools.wraps(f)
@@ -107,13 +102,13 @@ def extension(f, domain):
             args, kwargs = jax.tree.unflatten(tree, points)
             return f(*args, **kwargs)
 
-        check_arithmetic()
+        check_arithmetic(jax.default_backend())
         _check_arguments(leaves)
         leaves = [_of_jax(x) if isinstance(x, Interval) else x for x in leaves]
         points = [jax.ShapeDtypeStruct(x.shape, x.dtype) if isinstance(x, Interval) else x for x in leaves]
         closed, shapes = jax.make_jaxpr(flat, return_shape=True)(*points)
         lift, rules = domain()
-        # a new element for each argument: in the rules, `a is b` has to mean one variable, not one box
+        # a new element for each argument, as `a is b` means in the rules that both are the same variable
         values = [
             lift(Interval(normal_down(x.lower), normal_up(x.upper)))
             if isinstance(x, Interval)
@@ -122,7 +117,9 @@ def extension(f, domain):
         ]
         outputs = walk(closed.jaxpr, closed.consts, values, rules)
         outputs = [Interval(*bounds(y)) if is_floating(y) else y for y in outputs]
-        outputs = _unknown_where(_not_a_number([*leaves, *closed.consts]), outputs)
+        broken = _not_a_number([*leaves, *closed.consts])
+        if broken is not None:
+            outputs = [_unknown_where(broken, y) for y in outputs]
         return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
 
     return extended
@@ -159,16 +156,12 @@ def _not_a_number(arguments):
     return functools.reduce(jnp.logical_or, broken) if broken else None
 
 
-def _unknown_where(broken, outputs):
-    """Outputs of which nothing is known where an argument is broken: an operation may hide it, as tanh does."""
-
-    def unknown(y):
-        if broken is None or not isinstance(y, Interval):
-            return y
-        if y.dtype == bool:
-            least, most = False, True
-        else:
-            least, most = (-jnp.inf, jnp.inf) if is_floating(y) else (jnp.iinfo(y.dtype).min, jnp.iinfo(y.dtype).max)
-        return Interval(jnp.where(broken, least, y.lower), jnp.where(broken, most, y.upper))
-
-    return list(map(unknown, outputs))
+def _unknown_where(broken, y):
+    """An output of which nothing is known where an argument is broken: an operation may hide it, as tanh does."""
+    if not isinstance(y, Interval):
+        return y
+    if is_floating(y):
+        least, most = -jnp.inf, jnp.inf
+    else:
+        least, most = (False, True) if y.dtype == bool else (jnp.iinfo(y.dtype).min, jnp.iinfo(y.dtype).max)
+    return Interval(jnp.where(broken, least, y.lower), jnp.where(broken, most, y.upper))

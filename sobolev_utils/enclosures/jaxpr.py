@@ -20,12 +20,12 @@ def walk(jaxpr, consts, args, rules):
 
     A value is an element of the domain or an array, which stands for itself. `rules` maps the name of a
     primitive to `rule(eqn, *values)`, which returns its output, or a list where the primitive has several.
-    What involves neither the domain nor floating-point numbers (indices, masks) is computed as usual. Calls
-    are walked into, and scans are unrolled. With a rule "univariate", elementwise programs of one variable are
-    gathered (see `chains`) and come to `rules["univariate"](program, value)`.
+    Operations on indices and masks alone are computed as usual. Calls are walked into, and scans are unrolled. With
+    a rule "univariate", elementwise programs of one variable are gathered (see `chains`) and evaluated by
+    `rules["univariate"](program, value)`.
 
     Raises NotImplementedError for a primitive without a rule, and what a rule raises for operands that it does not
-    take, naming the primitive and its source line.
+    take, with the primitive and its source line.
     """
     return [settle(value, rules) for value in _walk(jaxpr, consts, args, rules, "an unknown line")]
 

@@ -1,8 +1,8 @@
 """Elementwise functions of one variable, however they are composed: exact ranges and affine enclosures.
 
-Where the derivative of f keeps its sign the range of f over an interval lies between the values at its ends, so a
-piecewise monotone f has its exact range, to rounding, as soon as its critical points and kinks are known (see
-`brackets`). Where its derivative never gets a sign (far out, where it cancels to nothing) f has its natural range.
+Where f' keeps its sign the range of f over an interval lies between the values at its ends. So the range of a
+piecewise monotone f is exact, to rounding, once its critical points and kinks are known (see `brackets`). Where the
+enclosure of f' has no sign, as far out where its terms cancel, f has its natural range.
 """
 
 import itertools
@@ -13,7 +13,7 @@ import numpy as np
 
 from sobolev_utils.enclosures.brackets import brackets_of, derivative, natural
 from sobolev_utils.enclosures.interval import Interval, bounds
-from sobolev_utils.enclosures.interval_arithmetic import add, multiply, negative
+from sobolev_utils.enclosures.interval_arithmetic import add, multiply, subtract
 from sobolev_utils.enclosures.rounding import computed_once, round_down, round_up
 from sobolev_utils.enclosures.undefined import DECIDING
 
@@ -47,14 +47,13 @@ def exact_range(program, x):
 def affine_enclosure(program, x, everything, pieces=8):
     """A slope a, an array, and an Interval b such that f(t) is in a t + b for every t in x.
 
-    `everything` is the range of f over x, which is b, with a slope of zero, where x is not bounded or may be no
-    number. Elsewhere a is the slope of the chord, the best there is where f is convex or concave, and b the range of
-    f(t) - a t. It is found on `pieces` pieces of x: where f' - a has one sign, at their ends; elsewhere to second
-    order.
+    Where x is unbounded or may be undefined, a is 0 and b is `everything`, the range of f over x. Elsewhere a is the
+    slope of the chord, the best one where f is convex or concave, and b the range of f(t) - a t. On each of `pieces`
+    pieces of x it is attained at the ends where f' - a has one sign, and bounded to second order elsewhere.
     """
     bounded = jnp.isfinite(x.lower) & jnp.isfinite(x.upper) & jnp.isfinite(x.upper - x.lower)
     if x.undefined is not None and not program.names.isdisjoint(DECIDING):
-        bounded &= ~x.undefined.holds  # a value of f where x is no number is a function of no t
+        bounded &= ~x.undefined.holds  # where x is nan, a comparison in f has a result that belongs to no t
     lower, upper = (jnp.where(bounded, end, 0) for end in bounds(x))
     kinks = brackets_of(program, x.dtype).kinks.reshape(-1, *[1] * lower.ndim)
     ends = jnp.concatenate([lower[None], jnp.clip(kinks, lower, upper), upper[None]])
@@ -75,17 +74,16 @@ def affine_enclosure(program, x, everything, pieces=8):
     chord = jnp.where(jnp.isfinite(chord) & jnp.isfinite(upper - lower), chord, 0)
 
     # f(t) - a t is at most the larger value at the ends and, where its slope can change its sign, so much more
-    rest = add(values, negative(multiply(chord, cuts)))
-    falling, rising = add(slope, -chord), add(chord, negative(slope))
+    rest = subtract(values, multiply(chord, cuts))
+    falling, rising = add(slope, -chord), subtract(chord, slope)
     rise, fall = jnp.maximum(falling.upper, 0), jnp.maximum(rising.upper, 0)
     less, more = jnp.minimum(rise, fall), jnp.maximum(rise, fall)
-    part = jnp.where(
-        jnp.isfinite(rise + fall), more / (rise + fall), 1
-    )  # rise fall / (rise + fall), no part of it tiny
+    # rise fall / (rise + fall), no part of it tiny
+    part = jnp.where(jnp.isfinite(rise + fall), more / (rise + fall), 1)
     excess = round_up(piece.width * (less * part + jnp.finfo(part.dtype).smallest_normal), 8)
     excess = jnp.where((rise == 0) | (fall == 0), 0, excess)
     excess = jnp.where(smooth & ~jnp.isnan(excess), excess, jnp.inf)
-    whole = add(over, negative(multiply(chord, piece)))
+    whole = subtract(over, multiply(chord, piece))
     chord, *ends, excess = computed_once(chord, *bounds(whole), *bounds(rest), excess)
     whole, rest = Interval(*ends[:2]), Interval(*ends[2:])
     low = jnp.maximum(whole.lower, round_down(jnp.minimum(rest.lower[:-1], rest.lower[1:]) - excess))

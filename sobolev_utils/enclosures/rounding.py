@@ -27,6 +27,7 @@ __all__ = [
     "round_up",
     "sum_down",
     "sum_error",
+    "whole_where",
 ]
 
 # Monotone elementary functions: error bounds of XLA's, in steps on the float32 and the float64 grid; the
@@ -112,14 +113,19 @@ def elementary_bounds(name, lower, upper):
     # not a maximum, which may keep the sign of -0, and 1 / sqrt(-0) is minus infinity
     lower, upper = (getattr(lax, name)(jnp.where(end <= start, start, end)) for end in (lower, upper)[::direction])
     lower, upper = jnp.maximum(round_down(lower, steps), least), jnp.minimum(round_up(upper, steps), greatest)
-    return jnp.where(outside, -jnp.inf, lower), jnp.where(outside, jnp.inf, upper)
+    return whole_where(outside, lower, upper)
+
+
+def whole_where(mask, lower, upper):
+    """The bounds, or those of the whole line where `mask` holds."""
+    return jnp.where(mask, -jnp.inf, lower), jnp.where(mask, jnp.inf, upper)
 
 
 def computed_once(*arrays):
-    """The same arrays, the first of which holds no nan.
+    """The same arrays, the first of which holds no nan, in a place where XLA computes them once.
 
-    XLA works out anew, in each loop that it fuses, all that leads there: for both bounds and for each generator. That
-    takes time to compile and to run. A loop that never turns stays, where a barrier is dropped before.
+    Otherwise each loop that XLA fuses computes again all that leads to it, for both bounds and for each generator,
+    which takes time to compile and to run. XLA keeps a loop without iterations, but drops an optimization barrier.
     """
 
     def other(arrays):
@@ -174,9 +180,7 @@ def dot_bounds(a, b, dimensions):
         radius = dot(jnp.abs(m) + smallest / g, s + (g * jnp.abs(p) + smallest))
         radius = radius if r is None else radius + dot(r, jnp.abs(p) + s)
     radius = radius * (1 + 4 * sum_error(n + 8, m.dtype)) + 8 * n * smallest
-    overflow = ~jnp.isfinite(centre)
-    lower, upper = round_down(centre - radius), round_up(centre + radius)
-    return jnp.where(overflow, -jnp.inf, lower), jnp.where(overflow, jnp.inf, upper)
+    return whole_where(~jnp.isfinite(centre), round_down(centre - radius), round_up(centre + radius))
 
 
 def _ball(x):

@@ -1,9 +1,9 @@
-"""Values that may be no number: what is asked of them stays open.
+"""Values that may be undefined (nan), of which comparisons stay undecided.
 
-Over [-1, 1] the square root is enclosed over [0, 1], the part of the box inside of its domain. A comparison, though,
-has an answer outside as well: `sqrt(x) >= 0` is False where sqrt(x) is not a number. So an operation that may leave
-its domain, or that may meet infinities of which it has no result, says so of its interval, once for all elements,
-and whatever is computed from it hands that on. It is worked out where a comparison asks.
+Over [-1, 1] the square root is enclosed over [0, 1], the part of the box inside its domain. A comparison, though,
+has a result outside as well: `sqrt(x) >= 0` is False where sqrt(x) is nan. So an operation that may leave its domain,
+or whose result may be undefined, as inf - inf is, marks its interval, one mark for all elements, and whatever is
+computed from it is marked too. Whether a mark holds is computed only when a comparison needs it.
 """
 
 import dataclasses
@@ -53,7 +53,7 @@ def _any(masks):
 
 
 def marked(name, rule):
-    """A rule of interval arithmetic that hands on what may be no number, and decides nothing about it."""
+    """The rule, with the marks of its operands on its outputs; comparisons of marked values stay undecided."""
 
     @functools.wraps(rule)
     def marking(eqn, *args):
@@ -99,12 +99,16 @@ def _is_infinite(x):
     return np.isinf(lower) | np.isinf(upper) if is_known(x) else jnp.isinf(lower) | jnp.isinf(upper)
 
 
-def _no_sum(a, b):
+def _below(limit):
+    return lambda eqn, y, x: bounds(x)[0] < limit
+
+
+def _no_sum(eqn, y, a, b):
     (al, au), (bl, bu) = bounds(a), bounds(b)
     return ((au == np.inf) & (bl == -np.inf)) | ((al == -np.inf) & (bu == np.inf))
 
 
-def _no_product(eqn, a, b):
+def _no_product(eqn, y, a, b):
     if a is b:
         return np.False_
     # a chain is scale * function, in place of more operations: those on an infinite scale may have no result
@@ -112,28 +116,29 @@ def _no_product(eqn, a, b):
     return (met[0] & _is_infinite(b)) | (_is_infinite(a) & met[1])
 
 
-def _no_quotient(a, b):
+def _no_quotient(eqn, y, a, b):
     return (_holds_zero(a) & _holds_zero(b)) | (_is_infinite(a) & _is_infinite(b))
 
 
-def _no_power(x, y):
-    base, exponent = bounds(x)[0], bounds(y)[0]
+def _no_power(eqn, y, a, b):
+    base, exponent = bounds(a)[0], bounds(b)[0]
     return (base < 0) | ((base <= 0) & (exponent < 0))
+
+
+def _overflows(eqn, y, *args):
+    return _is_infinite(y)
 
 
 # Where the result may be no number. What may be infinite has an infinite bound; a sum of many may be infinite on its
 # way, too. rsqrt and pow are infinite at 0, and at -0 of the other sign, which their bounds leave out.
 NO_NUMBER = {
-    "sqrt": lambda eqn, y, x: bounds(x)[0] < 0,
-    "log": lambda eqn, y, x: bounds(x)[0] < 0,
-    "log1p": lambda eqn, y, x: bounds(x)[0] < -1,
+    **dict.fromkeys(["sqrt", "log"], _below(0)),
+    "log1p": _below(-1),
     "rsqrt": lambda eqn, y, x: bounds(x)[0] <= 0,
-    "pow": lambda eqn, y, a, b: _no_power(a, b),
-    "add": lambda eqn, y, a, b: _no_sum(a, b),
-    "add_any": lambda eqn, y, a, b: _no_sum(a, b),
-    "sub": lambda eqn, y, a, b: _no_sum(a, negative(b)),
-    "mul": lambda eqn, y, a, b: _no_product(eqn, a, b),
-    "div": lambda eqn, y, a, b: _no_quotient(a, b),
-    "reduce_sum": lambda eqn, y, x: _is_infinite(y),
-    "dot_general": lambda eqn, y, a, b: _is_infinite(y),
+    "pow": _no_power,
+    **dict.fromkeys(["add", "add_any"], _no_sum),
+    "sub": lambda eqn, y, a, b: _no_sum(eqn, y, a, negative(b)),
+    "mul": _no_product,
+    "div": _no_quotient,
+    **dict.fromkeys(["reduce_sum", "dot_general"], _overflows),
 }

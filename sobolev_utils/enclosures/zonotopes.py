@@ -10,21 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from sobolev_utils.enclosures import intervals
-from sobolev_utils.enclosures.affine import (
-    Symbols,
-    Zonotope,
-    add,
-    ball,
-    bilinear,
-    common,
-    dot,
-    laid_out,
-    negative,
-    point,
-    total,
-    up,
-)
+from sobolev_utils.enclosures import affine, intervals
+from sobolev_utils.enclosures.affine import Symbols, Zonotope, ball, common, laid_out, point, up
 from sobolev_utils.enclosures.elementwise import VARIABLE, Program, as_usual, is_array
 from sobolev_utils.enclosures.interval import Interval, bounds, is_floating
 from sobolev_utils.enclosures.interval_arithmetic import divide
@@ -39,11 +26,9 @@ __all__ = ["enclose"]
 def enclose(f, *, max_generators=None):
     """The affine extension of f: F(X) encloses {f(x): x in X}, rounding included, as `intervals.enclose` does.
 
-    F takes and returns what that of `intervals.enclose` does; each entry of an `Interval` among its arguments is a
-    symbol. With `max_generators`, a value that is about to be mixed and has more symbols gives up its oldest, those
-    of the arguments last.
-
-    Raises NotImplementedError, naming the primitive and its source line, for an operation without a rule.
+    F takes, returns and raises what that of `intervals.enclose` does; each entry of an `Interval` among its arguments
+    is a symbol. With `max_generators`, a value that is about to be mixed keeps no more symbols than that: it gives up
+    its oldest first, and those of the arguments last.
     """
     return intervals.extension(f, lambda: _domain(max_generators))
 
@@ -51,29 +36,29 @@ def enclose(f, *, max_generators=None):
 def _domain(limit):
     """The lift of an interval into affine arithmetic, and the rules, for one evaluation."""
     symbols = Symbols(limit)
-    affine = {
+    own = {
         **dict.fromkeys(MOVING, _moving),
-        "neg": lambda eqn, x: negative(x),
-        "add": lambda eqn, a, b: add(a, b),
-        "add_any": lambda eqn, a, b: add(a, b),
-        "sub": lambda eqn, a, b: add(a, negative(b)),
-        "mul": lambda eqn, a, b: bilinear(jnp.multiply, 1, a, b),
-        "div": lambda eqn, a, b: bilinear(jnp.multiply, 1, a, _reciprocal(b, rules)),
-        "max": lambda eqn, a, b: add(b, _positive_part(add(a, negative(b)), rules)),
-        "min": lambda eqn, a, b: add(b, negative(_positive_part(add(b, negative(a)), rules))),
+        "neg": lambda eqn, x: affine.negative(x),
+        "add": lambda eqn, a, b: affine.add(a, b),
+        "add_any": lambda eqn, a, b: affine.add(a, b),
+        "sub": lambda eqn, a, b: affine.subtract(a, b),
+        "mul": lambda eqn, a, b: affine.bilinear(jnp.multiply, 1, a, b),
+        "div": lambda eqn, a, b: affine.bilinear(jnp.multiply, 1, a, _reciprocal(b, rules)),
+        "max": lambda eqn, a, b: affine.add(b, _positive_part(affine.subtract(a, b), rules)),
+        "min": lambda eqn, a, b: affine.subtract(b, _positive_part(affine.subtract(b, a), rules)),
         "select_n": _select,
         "convert_element_type": _convert,
-        "reduce_sum": lambda eqn, x: total(symbols.mix(x), eqn.params["axes"]),
-        "dot_general": lambda eqn, a, b: dot(symbols.mix(a), symbols.mix(b), eqn.params["dimension_numbers"]),
+        "reduce_sum": lambda eqn, x: affine.total(symbols.mix(x), eqn.params["axes"]),
+        "dot_general": lambda eqn, a, b: affine.dot(symbols.mix(a), symbols.mix(b), eqn.params["dimension_numbers"]),
     }
     rules = dict.fromkeys(NATURAL_RULES, _by_intervals)
-    rules |= {name: _within_range(name, rule) for name, rule in affine.items()}
+    rules |= {name: _within_range(name, rule) for name, rule in own.items()}
     rules["univariate"] = lambda program, x: _univariate(program, x, rules)
     rules |= dict.fromkeys(UNCHANGED, lambda eqn, *args: args)
     return symbols.of, rules
 
 
-def _within_range(name, affine):
+def _within_range(name, own):
     """A rule of affine arithmetic with the range that interval arithmetic finds: neither is always the tighter.
 
     What comes from or to booleans and integers, which have no symbols, is left to interval arithmetic.
@@ -85,7 +70,7 @@ def _within_range(name, affine):
         is_of_masks = not of_masks and any(isinstance(x, Interval) for x in values)
         if is_of_masks or not all(map(is_floating, _listed(ranges))):
             return _balls(ranges)
-        outputs = affine(eqn, *values)
+        outputs = own(eqn, *values)
         for y, range_ in zip(_listed(outputs), _listed(ranges), strict=True):
             if isinstance(y, Zonotope) and y.range is None:
                 y.range = range_ if isinstance(range_, Interval) else Interval(*bounds(range_))

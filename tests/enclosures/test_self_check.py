@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from oracles import DTYPES, numbers
-from verify.elementary import PIECES, float32_piece, judged, rounded
+from verify.elementary import PIECES, distance, float32_piece, judged, rounded
 
 from sobolev_utils.enclosures import self_check
 from sobolev_utils.enclosures.intervals import box, enclose
 from sobolev_utils.enclosures.rounding import ELEMENTARY
-from sobolev_utils.enclosures.self_check import SelfCheckError, distance
+from sobolev_utils.enclosures.self_check import SelfCheckError
 
 TABLE = Path(__file__).parents[2] / "results" / "tables" / "elementary.csv"
 
@@ -26,8 +26,8 @@ def anew():
     """As in a process that has enclosed nothing yet."""
 
     def forget():
-        self_check._check_arithmetic.cache_clear()
-        self_check._check_elementary.cache_clear()
+        self_check.check_arithmetic.cache_clear()
+        self_check.check_elementary.cache_clear()
 
     forget()
     yield
@@ -77,9 +77,9 @@ def test_the_judge_and_what_is_kept_are_rounded_correctly(name):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_function_outside_of_its_bound_is_refused(anew, monkeypatch, dtype):
     monkeypatch.setitem(ELEMENTARY, "erfc", (0, 0, *ELEMENTARY["erfc"][2:]))
-    told = rf"^erfc\(.*\) in {dtype.__name__} on cpu is .*, expected .* to 0 floats, so .*: [^\n]*$"
-    with pytest.raises(SelfCheckError, match=told):
-        self_check.check_elementary("erfc", dtype)
+    message = rf"^erfc\(.*\) in {dtype.__name__} on cpu is .*, expected .* to 0 floats, so .*: [^\n]*$"
+    with pytest.raises(SelfCheckError, match=message):
+        self_check.check_elementary("erfc", np.dtype(dtype), "cpu")
 
 
 def test_the_check_runs_while_the_enclosure_is_traced_or_debugged(anew, monkeypatch):
@@ -94,13 +94,13 @@ def test_the_check_runs_while_the_enclosure_is_traced_or_debugged(anew, monkeypa
 
 
 @pytest.mark.parametrize("what", self_check.MEASURED)
-def test_another_machine_is_told_once(anew, monkeypatch, what):
+def test_another_machine_is_warned_of_once(anew, monkeypatch, what):
     monkeypatch.setitem(self_check.MEASURED, what, ("none",))
     extension = enclose(lambda x: x + 1)
-    with pytest.warns(UserWarning, match=f"not measured here, nothing is proven: {what} .*, not none") as told:
+    with pytest.warns(UserWarning, match=f"not measured here, nothing is proven: {what} .*, not none") as warned:
         extension(box(0.0, 1.0))
         extension(box(0.0, 1.0))
-    assert [warning.filename for warning in told] == [__file__]
+    assert [warning.filename for warning in warned] == [__file__]
 
 
 def test_fast_math_is_refused_by_the_first_enclosure():

@@ -23,7 +23,7 @@ from jax import lax
 from tqdm import tqdm
 
 from sobolev_utils.enclosures.rounding import ELEMENTARY
-from sobolev_utils.enclosures.self_check import HARD, distance
+from sobolev_utils.enclosures.self_check import HARD
 from sobolev_utils.paper.artifacts import results_folder
 from sobolev_utils.paper.files import write_bytes
 from sobolev_utils.paper.outputs import save_table
@@ -117,6 +117,26 @@ def judged(name, x):
     # of the 29 bits that float32 does not hold, the first is not that of the others
     low = exact.view(np.uint64).astype(np.uint32) + np.uint32(GRANTED - 2**28 + 2**32)
     return exact.astype(np.float32), (low & np.uint32(2**29 - 1)) < 2 * GRANTED
+
+
+def distance(y, exact):
+    """|y - exact| in steps on the grid of the normal numbers of their dtype, zero and the infinities.
+
+    Subnormal numbers count as zero. NaN has no distance from NaN, and an infinite one from anything else.
+    """
+    y, exact = np.asarray(y), np.asarray(exact)
+    # exact integers, also of the difference of two float64 numbers of opposite sign
+    wide = np.int64 if y.dtype == np.float32 else np.longdouble
+    steps = np.abs(np.subtract(_place(y), _place(exact), dtype=wide))
+    return np.where(np.isnan(y) != np.isnan(exact), np.iinfo(np.int64).max, np.where(np.isnan(y), 0, steps))
+
+
+def _place(x):
+    """The place of each number on the grid, with that of zero 0."""
+    bits = x.view(np.int32 if x.dtype == np.float32 else np.int64)
+    largest, smallest = np.iinfo(bits.dtype).max, np.finfo(x.dtype).smallest_normal.view(bits.dtype)
+    magnitude = np.maximum((bits & largest) - (smallest - 1), 0)
+    return np.where(bits < 0, -magnitude, magnitude)
 
 
 def bits_between(y, exact):
