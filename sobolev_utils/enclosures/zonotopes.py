@@ -61,14 +61,15 @@ def _domain(limit):
 def _within_range(name, own):
     """A rule of affine arithmetic with the range that interval arithmetic finds: neither is always the tighter.
 
-    What comes from or to booleans and integers, which have no symbols, is left to interval arithmetic.
+    Operations from or to booleans and integers, which have no symbols, are left to interval arithmetic; only a select
+    takes an undecided boolean.
     """
-    natural, of_masks = NATURAL_RULES[name], name == "select_n"
+    natural = NATURAL_RULES[name]
 
     def rule(eqn, *values):
         ranges = natural(eqn, *map(_range, values))
-        is_of_masks = not of_masks and any(isinstance(x, Interval) for x in values)
-        if is_of_masks or not all(map(is_floating, _listed(ranges))):
+        takes_values = name == "select_n" or not any(isinstance(x, Interval) for x in values)
+        if not takes_values or not all(map(is_floating, _listed(ranges))):
             return _balls(ranges)
         outputs = own(eqn, *values)
         for y, range_ in zip(_listed(outputs), _listed(ranges), strict=True):
