@@ -1,7 +1,21 @@
-"""One `fit` for every stage: values or Sobolev targets, a fixed sample or fresh ones."""
+"""One `fit` for every stage: values or Sobolev targets, a fixed sample or fresh ones.
+
+A step of rate eta moves the parameters by what the optimiser makes of the gradient of the loss on one batch:
+
+- "adam" (Kingma & Ba 2015), or "muon" (Jordan et al. 2024), which orthogonalises the steps of weight matrices and
+  leaves the biases to Adam. On narrow deep networks Muon converges in fewer steps; on wide ones its steps cost more.
+- The rate falls from `learning_rate` to 0 over all steps by half a period of the cosine ("cosine"), or stays
+  ("constant"), as in the published recipe.
+- Weights W, not biases, decay by eta * weight_decay * (eta / learning_rate) * W: decoupled from the gradient
+  (Loshchilov & Hutter 2019), and annealed with the rate, so that the early steps look for a simple function and the
+  late ones are not biased towards zero.
+
+"levenberg_marquardt" is for the last digits of small networks: samples are drawn once, and an epoch is one iteration
+on all of them, without rates, batches or decay (see `levenberg_marquardt`).
+"""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -79,37 +93,20 @@ def fit(
     schedule: str = "cosine",
     name: str = "training",
 ) -> tuple[Surrogate, np.ndarray]:
-    """Minimise E loss(model, samples); returns a new model and the loss by epoch.
+    """Minimise E loss(model, samples); returns a new model and its mean loss over each epoch, (epochs,), in training.
 
     Each epoch asks `draw(key)` for samples, the same ones (`shuffled`) or fresh ones, and takes one step for each
-    `batch` of them (None: 512), in order. Epochs are scanned in one compiled program, called for one chunk after
-    another so that a progress bar called `name` can move; samples are drawn and kept on the device. So `draw` and
-    `loss` are JAX functions of their arguments alone: what they take from elsewhere, compilation would freeze. The
-    history is the mean loss over each epoch, shape (epochs,), as it was during training.
+    `batch` of them (None: 512), in order. Epochs are scanned in one compiled program, so `draw` and `loss` are JAX
+    functions of their arguments alone. A progress bar is called `name`.
 
-    schedule: "cosine", a rate that falls from `learning_rate` to 0 over all steps by half a period of the cosine; or
-    "constant", as in the published recipe.
-
-    Weights W, not biases, decay by eta * weight_decay * (eta / learning_rate) * W in a step of rate eta: decoupled
-    from the gradient (Loshchilov & Hutter 2019), and annealed with the rate, so that the early steps look for a
-    simple function and the late ones are not biased towards zero.
-
-    optimiser: "adam", or "muon" (Jordan et al. 2024), which orthogonalises the steps of weight matrices and leaves
-    the biases to Adam. On narrow deep networks Muon converges in fewer steps; on wide ones its steps cost more. Or
-    "levenberg_marquardt", for the last digits of small networks: samples are drawn once, and each epoch is one
-    iteration on all of them, without rates or batches (see `levenberg_marquardt`).
-
-    Warns where the surrogate's normalisation is not that of its samples. Raises ValueError for counts or rates that
-    make no sense, weights that are not finite, samples whose shapes do not fit each other, an epoch that `batch` does
-    not divide, and a `draw` or `loss` that another call would give other numbers; `Diverged`, with the last finite
-    state and the cause, where the loss stops being finite.
+    Warns where the surrogate's normalisation is not that of its samples. Raises ValueError for options that make no
+    sense, weights that are not finite, samples whose shapes do not fit each other, an epoch that `batch` does not
+    divide, and a `draw` or `loss` that another call would give other numbers; `Diverged`, with the last finite state
+    and the cause, where the loss stops being finite.
     """
     epochs = as_count(epochs, name="epochs")
-    batch = batch if batch is None else as_count(batch, name="batch")
-    if not (0 < learning_rate < np.inf and 0 <= weight_decay < np.inf):
-        raise ValueError(f"need learning_rate > 0 and weight_decay >= 0, got {learning_rate} and {weight_decay}")
-    if schedule not in _SCHEDULES:
-        raise ValueError(f"unknown schedule {schedule!r}, expected one of {sorted(_SCHEDULES)}")
+    batch = None if batch is None else as_count(batch, name="batch")
+    _check_options(learning_rate, weight_decay, optimiser, schedule)
     check_weights(model)
     if optimiser == "levenberg_marquardt":
         if batch is not None or weight_decay:
@@ -117,66 +114,81 @@ def fit(
         samples = as_samples(draw(key))
         warn_of_scale(scale(model, samples), name)
         return levenberg_marquardt(model, samples, loss, iterations=epochs, name=name)
-    if optimiser not in _OPTIMISERS:
-        known = sorted([*_OPTIMISERS, "levenberg_marquardt"])
-        raise ValueError(f"unknown optimiser {optimiser!r}, expected one of {known}")
-    batch = batch or 512
-    shapes = checked_shapes("draw", lambda key: as_samples(draw(key)), key)
-    size = len(shapes.x)
-    if size % batch:
-        raise ValueError(f"an epoch of {size} samples is not a whole number of batches of {batch}: choose another")
-    steps = size // batch
+    training = _Training(model, draw, loss, key, batch or 512)
+    rate = _SCHEDULES[schedule](learning_rate, epochs * training.steps)
+    training.optimise = _OPTIMISERS[optimiser](rate, lambda count: weight_decay * rate(count) / learning_rate)
+    warn_of_scale(jax.jit(lambda key: scale(model, training.batches(key)))(key), name)
 
-    graph, parameters, constants = nnx.split(model, nnx.Param, ...)
-    rate = _SCHEDULES[schedule](learning_rate, epochs * steps)
-    optimise = _OPTIMISERS[optimiser](rate, lambda count: weight_decay * rate(count) / learning_rate)
-
-    def model_of(parameters):
-        return nnx.merge(graph, parameters, constants)
-
-    def loss_of(parameters, samples):
-        return loss(model_of(parameters), samples)
-
-    one_batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((batch, *a.shape[1:]), a.dtype), shapes)
-    checked_shapes("loss", loss_of, parameters, one_batch)
-
-    def step(state, samples):
-        parameters, moments = state
-        value, gradient = jax.value_and_grad(loss_of)(parameters, samples)
-        updates, moments = optimise.update(gradient, moments, parameters)
-        return (optax.apply_updates(parameters, updates), moments), value
-
-    def batches(key):
-        return jax.tree.map(lambda a: a.reshape(steps, batch, *a.shape[1:]), as_samples(draw(key)))
-
-    def epoch(state, key):
-        state, values = jax.lax.scan(step, state, batches(key))
-        return state, jnp.mean(values)
-
-    warn_of_scale(jax.jit(lambda key: scale(model, batches(key)))(key), name)
-    run = jax.jit(lambda state, keys: jax.lax.scan(epoch, state, keys))
+    run = jax.jit(lambda state, keys: jax.lax.scan(training.epoch, state, keys))
     chunks = max(d for d in range(1, 21) if epochs % d == 0)  # of equal length, so that one program serves all
-    state, history, begun = (parameters, optimise.init(parameters)), [], []
-    bar = tqdm(total=epochs, desc=name, unit="epoch", file=sys.stdout, mininterval=0.5, ncols=80)
-    with bar:
+    state, history, begun = (training.start, training.optimise.init(training.start)), [], []
+    with tqdm(total=epochs, desc=name, unit="epoch", file=sys.stdout, mininterval=0.5, ncols=80) as bar:
         for keys in jnp.split(jax.random.split(key, epochs), chunks):
             begun = [*begun[-1:], (state, keys)]  # the last two chunks: what ends one may show in the next
             state, values = run(state, keys)
             if not all(np.isfinite(leaf).all() for leaf in (values, *jax.tree.leaves(state[0]))):
-                again = (one for _, keys in begun for key in keys for one in _each(batches(key)))
-                failure = first_failure(jax.jit(step), begun[0][0], again)
-                at = (len(history) - len(begun) + 1) * len(keys) * steps + failure.step
-                whole = np.concatenate([*history, values])[: (at - 1) // steps]
-                why = cause(jax.value_and_grad(loss_of), failure, parameters, learning_rate)
-                message = f"{name} diverged at step {at} of {epochs * steps}: {why}"
-                raise Diverged(message, model_of(failure.last), whole, at)
+                raise training.diverged(begun, [*history, values], epochs, learning_rate, name)
             history.append(np.asarray(values))
             bar.set_postfix_str(f"loss {history[-1][-1]:.3g}", refresh=False)
             bar.update(len(keys))
-    return model_of(state[0]), np.concatenate(history)
+    return training.model_of(state[0]), np.concatenate(history)
 
 
-def _each(batches: Samples) -> Iterator[Samples]:
-    """One batch after the other."""
-    for i in range(len(batches.x)):
-        yield jax.tree.map(lambda a, i=i: a[i], batches)
+def _check_options(learning_rate: float, weight_decay: float, optimiser: str, schedule: str) -> None:
+    """Raise ValueError for options of `fit` that make no sense."""
+    if not (0 < learning_rate < np.inf and 0 <= weight_decay < np.inf):
+        raise ValueError(f"need learning_rate > 0 and weight_decay >= 0, got {learning_rate} and {weight_decay}")
+    if schedule not in _SCHEDULES:
+        raise ValueError(f"unknown schedule {schedule!r}, expected one of {sorted(_SCHEDULES)}")
+    if optimiser not in (known := sorted([*_OPTIMISERS, "levenberg_marquardt"])):
+        raise ValueError(f"unknown optimiser {optimiser!r}, expected one of {known}")
+
+
+class _Training:
+    """The steps and epochs of one training, as functions of a state: the parameters, and what the optimiser keeps."""
+
+    def __init__(self, model: Surrogate, draw: Draw, loss: Loss, key: jax.Array, batch: int):
+        self.draw, self.loss = draw, loss
+        self.graph, self.start, self.constants = nnx.split(model, nnx.Param, ...)
+        shapes = checked_shapes("draw", lambda key: as_samples(draw(key)), key)
+        size = len(shapes.x)
+        if size % batch:
+            raise ValueError(
+                f"an epoch of {size} samples is not a whole number of batches of {batch}: choose another"
+            )
+        self.steps, self.batch = size // batch, batch
+        one_batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((batch, *a.shape[1:]), a.dtype), shapes)
+        checked_shapes("loss", self.loss_of, self.start, one_batch)
+
+    def model_of(self, parameters) -> Surrogate:
+        return nnx.merge(self.graph, parameters, self.constants)
+
+    def loss_of(self, parameters, samples):
+        return self.loss(self.model_of(parameters), samples)
+
+    def batches(self, key):
+        """The samples of an epoch, with one axis more: (steps, batch, ...)."""
+        return jax.tree.map(lambda a: a.reshape(self.steps, self.batch, *a.shape[1:]), as_samples(self.draw(key)))
+
+    def step(self, state, samples):
+        parameters, moments = state
+        value, gradient = jax.value_and_grad(self.loss_of)(parameters, samples)
+        updates, moments = self.optimise.update(gradient, moments, parameters)
+        return (optax.apply_updates(parameters, updates), moments), value
+
+    def epoch(self, state, key):
+        state, values = jax.lax.scan(self.step, state, self.batches(key))
+        return state, jnp.mean(values)
+
+    def diverged(self, begun: list, history: list, epochs: int, learning_rate: float, name: str) -> Diverged:
+        """What to raise when the last chunk of epochs was not finite: its steps are taken again, one by one.
+
+        begun: state and keys of the last chunks; history: the losses by epoch of all chunks.
+        """
+        of_epochs = (self.batches(key) for _, keys in begun for key in keys)
+        again = (jax.tree.map(lambda a, i=i: a[i], batches) for batches in of_epochs for i in range(self.steps))
+        failure = first_failure(jax.jit(self.step), begun[0][0], again)
+        at = (len(history) - len(begun)) * len(begun[-1][1]) * self.steps + failure.step
+        why = cause(jax.value_and_grad(self.loss_of), failure, self.start, learning_rate)
+        message = f"{name} diverged at step {at} of {epochs * self.steps}: {why}"
+        return Diverged(message, self.model_of(failure.last), np.concatenate(history)[: (at - 1) // self.steps], at)
