@@ -107,11 +107,12 @@ def _in_a_line(frame: "pd.DataFrame", problem: Mapping[str, object], given: Mapp
 
 
 def _kept(folder: Path) -> dict[str, dict[str, object]]:
-    """What is kept in `folder` beside the tables of studies, by study; nothing where it cannot be read."""
+    """What is kept in `folder` beside the tables, by study. Raises `ArtifactError` where it cannot be read."""
+    path = folder / MADE_WITH
     try:
-        return json.loads((folder / MADE_WITH).read_text())
-    except (FileNotFoundError, ValueError):
-        return {}
+        return json.loads(path.read_text()) if path.is_file() else {}
+    except ValueError as error:
+        raise ArtifactError(f"{path} cannot be read ({error}): `git checkout results/tables/{MADE_WITH}`") from None
 
 
 def _checksum(path: Path, made_with: Mapping[str, object]) -> str:

@@ -63,8 +63,15 @@ class TestStudy:
         save_table(tmp_path, "beyond", FRAME)
         if beside:
             (tmp_path / "tables" / "studies.json").write_text(beside)
-        with pytest.raises(ArtifactError, match="was altered"):
+        with pytest.raises(ArtifactError, match=r"was altered|cannot be read .*: `git checkout"):
             read_study(tmp_path, "beyond")
+
+    def test_of_a_file_that_cannot_be_read_nothing_is_lost(self, tmp_path):
+        save_study(tmp_path, "r2_seeds", FRAME, PROBLEM, {})
+        (beside := tmp_path / "tables" / "studies.json").write_text("<<<<<<< a merge conflict")
+        with pytest.raises(ArtifactError, match="cannot be read"):
+            save_study(tmp_path, "beyond", FRAME, PROBLEM, {})
+        assert beside.read_text() == "<<<<<<< a merge conflict"
 
     def test_it_says_what_it_was_made_with_and_no_other_does(self, tmp_path):
         save_study(tmp_path, "beyond", FRAME.assign(seed=[8, 7]), PROBLEM, {"strike": 1.0, "width": 64, "n_test": 99})
