@@ -34,7 +34,7 @@ notebooks: $(STAMP) ## the same, and the outputs into the committed notebooks
 seeds: $(STAMP) ## the R^2 table under ten seeds, into results/tables/r2_seeds.csv
 	@$(PY) -m sobolev_utils.studies.run seeds $(if $(SCHEDULER),--scheduler $(SCHEDULER))
 
-study: $(STAMP) ## ten seeds of the pruning methods and of what lies past the paper, into pruning.csv and beyond.csv
+study: $(STAMP) ## ten seeds of the pruning methods and of the extensions of the paper, into pruning.csv and beyond.csv
 	@$(PY) -m sobolev_utils.studies.run pruning beyond $(if $(SCHEDULER),--scheduler $(SCHEDULER))
 
 ##@ Is it right?
@@ -82,7 +82,7 @@ bench: $(STAMP) ## time, memory and how far it repeats, into results/tables/: ti
 lint: $(STAMP) ## style of the package, the tests, the notebooks and the site; which wing imports from which
 	@$(PY) -m ruff check sobolev_utils tests notebooks docs
 	@$(PY) -m ruff format --check sobolev_utils tests notebooks docs
-	@told=`$(VENV)/bin/lint-imports --no-cache` || { echo "$$told"; exit 1; }
+	@report=`$(VENV)/bin/lint-imports --no-cache` || { echo "$$report"; exit 1; }
 
 lock: ## requirements.lock again, from pyproject.toml, by the .venv of the lock before
 	@[ -x $(PY) ] || $(MAKE) $(STAMP)
