@@ -50,8 +50,8 @@ def warn_of_scale(statistics: jax.Array, name: str) -> None:
         if max(abs(mean), deviation) > 10 or np.hypot(mean, deviation) < 0.01:
             off.append(f"{what} of mean {mean:.3g} and deviation {deviation:.3g}")
     if off:
-        told = f"{name}: the surrogate takes means of 0 and deviations of 1, and got, in its own coordinates, "
-        warnings.warn(f"{told}{' and '.join(off)}: call normalise(x, y) of its samples first", stacklevel=3)
+        fault = f"{name}: the surrogate takes means of 0 and deviations of 1, and got, in its own coordinates, "
+        warnings.warn(f"{fault}{' and '.join(off)}: call normalise(x, y) of its samples first", stacklevel=3)
 
 
 @dataclass(frozen=True)
@@ -89,18 +89,18 @@ def cause(evaluate: Callable, failure: Failure, initial: object, learning_rate: 
     loss is finite and has not grown; where they are not finite at the `initial` parameters either, the samples again,
     if without their largest entries they are, or else the gradient or the loss; and the learning rate.
     """
-    mended = jax.tree.map(lambda a: jnp.where(jnp.isfinite(a), a, 0), failure.samples)
-    if (told := not_finite(failure.samples)) and _all_finite(evaluate(failure.parameters, mended)):
-        return f"in its batch {told}: mend where they come from"
+    cleaned = jax.tree.map(lambda a: jnp.where(jnp.isfinite(a), a, 0), failure.samples)
+    if (fault := not_finite(failure.samples)) and _all_finite(evaluate(failure.parameters, cleaned)):
+        return f"in its batch {fault}: mend where they come from"
     loss, _ = evaluate(failure.parameters, failure.samples)
     if np.isfinite(loss) and loss <= 10 * failure.first_loss:
         return f"the loss, {loss:.3g}, is finite and its gradient is not: mend the loss where it has no derivative"
     before, gradient = evaluate(initial, failure.samples)
     if not _all_finite((before, gradient)):
-        clipped, told = _clipped(failure.samples)
-        if told and _all_finite(evaluate(initial, clipped)):
+        clipped, fault = _clipped(failure.samples)
+        if fault and _all_finite(evaluate(initial, clipped)):
             far = "so far from the others that the loss is not finite before any step"
-            return f"in its batch {told}, {far}: mend where it comes from"
+            return f"in its batch {fault}, {far}: mend where it comes from"
         if np.isfinite(before):
             return f"before any step the loss, {before:.3g}, is finite and its gradient is not: mend the loss"
         return f"the loss is {before:.3g} before any step, though samples and weights are finite: mend the loss"
@@ -109,7 +109,7 @@ def cause(evaluate: Callable, failure: Failure, initial: object, learning_rate: 
 
 def _clipped(samples: Samples) -> tuple[Samples, str]:
     """Samples cut off at FAR times the median magnitude of what is not zero, and the largest entry cut, in words."""
-    clipped, told, largest = {}, "", 0.0
+    clipped, fault, largest = {}, "", 0.0
     for name, array in samples._asdict().items():
         size = np.abs(np.zeros(1) if array is None else np.asarray(array, float))
         median = np.median(size[size > 0]) if size.any() else 0.0
@@ -118,8 +118,8 @@ def _clipped(samples: Samples) -> tuple[Samples, str]:
             clipped[name] = jnp.clip(array, -limit, limit)
         if largest < (most := size.max()) > FAR * median:
             place = list(map(int, np.unravel_index(size.argmax(), size.shape)))
-            largest, told = most, f"samples.{name}{place} is {most:.3g} in magnitude, and the median {median:.3g}"
-    return type(samples)(**clipped), told
+            largest, fault = most, f"samples.{name}{place} is {most:.3g} in magnitude, and the median {median:.3g}"
+    return type(samples)(**clipped), fault
 
 
 def _all_finite(tree) -> bool:

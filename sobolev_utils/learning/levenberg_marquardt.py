@@ -93,8 +93,8 @@ def levenberg_marquardt(
         parameters, state, _ = SOLVER.step(with_aux, parameters, state=eqx.combine(arrays, fixed), **arguments)
         done, _ = SOLVER.terminate(with_aux, parameters, state=state, **arguments)
         slope = state.f_info.jac.mv(jnp.ones_like(parameters))
-        told = jnp.sum(state.f_info.residual**2), done, jnp.isfinite(slope).all()
-        return (parameters, eqx.filter(state, eqx.is_array)), told
+        report = jnp.sum(state.f_info.residual**2), done, jnp.isfinite(slope).all()
+        return (parameters, eqx.filter(state, eqx.is_array)), report
 
     chunks = max(d for d in range(1, 21) if iterations % d == 0)
     run = jax.jit(lambda carry: jax.lax.scan(step, carry, length=iterations // chunks))

@@ -44,8 +44,8 @@ def shuffled(samples: Samples) -> Draw:
     Raises ValueError where shapes do not fit each other or an entry is not finite.
     """
     samples = as_samples(samples)
-    if told := not_finite(samples):
-        raise ValueError(told)
+    if fault := not_finite(samples):
+        raise ValueError(fault)
 
     def draw(key: jax.Array) -> Samples:
         order = jax.random.permutation(key, len(samples.x))
@@ -121,13 +121,13 @@ def fit(
 
     run = jax.jit(lambda state, keys: jax.lax.scan(training.epoch, state, keys))
     chunks = max(d for d in range(1, 21) if epochs % d == 0)  # of equal length, so that one program serves all
-    state, history, begun = (training.start, training.optimise.init(training.start)), [], []
+    state, history, recent = (training.start, training.optimise.init(training.start)), [], []
     with tqdm(total=epochs, desc=name, unit="epoch", file=sys.stdout, mininterval=0.5, ncols=80) as bar:
         for keys in jnp.split(jax.random.split(key, epochs), chunks):
-            begun = [*begun[-1:], (state, keys)]  # the last two chunks: what ends one may show in the next
+            recent = [*recent[-1:], (state, keys)]  # the last two chunks: what ends one may show in the next
             state, values = run(state, keys)
             if not all(np.isfinite(leaf).all() for leaf in (values, *jax.tree.leaves(state[0]))):
-                raise training.diverged(begun, [*history, values], epochs, learning_rate, name)
+                raise training.diverged(recent, [*history, values], epochs, learning_rate, name)
             history.append(np.asarray(values))
             bar.set_postfix_str(f"loss {history[-1][-1]:.3g}", refresh=False)
             bar.update(len(keys))
@@ -180,15 +180,15 @@ class _Training:
         state, values = jax.lax.scan(self.step, state, self.batches(key))
         return state, jnp.mean(values)
 
-    def diverged(self, begun: list, history: list, epochs: int, learning_rate: float, name: str) -> Diverged:
+    def diverged(self, recent: list, history: list, epochs: int, learning_rate: float, name: str) -> Diverged:
         """What to raise when the last chunk of epochs was not finite: its steps are taken again, one by one.
 
-        begun: state and keys of the last chunks; history: the losses by epoch of all chunks.
+        recent: state and keys of the last chunks; history: the losses by epoch of all chunks.
         """
-        of_epochs = (self.batches(key) for _, keys in begun for key in keys)
+        of_epochs = (self.batches(key) for _, keys in recent for key in keys)
         again = (jax.tree.map(lambda a, i=i: a[i], batches) for batches in of_epochs for i in range(self.steps))
-        failure = first_failure(jax.jit(self.step), begun[0][0], again)
-        at = (len(history) - len(begun)) * len(begun[-1][1]) * self.steps + failure.step
+        failure = first_failure(jax.jit(self.step), recent[0][0], again)
+        at = (len(history) - len(recent)) * len(recent[-1][1]) * self.steps + failure.step
         why = cause(jax.value_and_grad(self.loss_of), failure, self.start, learning_rate)
         message = f"{name} diverged at step {at} of {epochs * self.steps}: {why}"
         return Diverged(message, self.model_of(failure.last), np.concatenate(history)[: (at - 1) // self.steps], at)

@@ -41,8 +41,7 @@ class Truth(NamedTuple):
 class Problem:
     """A basket, its least-squares Monte Carlo model, the fixed training sample, and where errors are measured.
 
-    parameters: those of the notebook that made it, by which its heirs know that they belong to it; `seed` is among
-    them.
+    parameters: those of the notebook that made it, by which later notebooks know their problem; `seed` is among them.
     """
 
     reference: LeastSquaresMonteCarlo
@@ -87,7 +86,7 @@ def save_problem(
 ) -> Path:
     """Hand on a reference model, a sample of it and the spots (n_test, n_assets) of the test set.
 
-    Raises ValueError for a model that is not an antithetic, smoothed call: no other can be told from its numbers.
+    Raises ValueError for a model that is not an antithetic, smoothed call: only that is rebuilt from its numbers.
     """
     basket, payoff = reference.basket, reference.payoff
     if getattr(payoff, "func", None) is not smooth_call or not reference.antithetic:

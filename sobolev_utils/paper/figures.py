@@ -51,8 +51,8 @@ def use_style() -> None:
 
 def caption(figure: Figure, *studies: pd.DataFrame) -> Figure:
     """Say below a figure of studies, read by `outputs.read_study`, what these were made with; returns the figure."""
-    told = dict.fromkeys(study.attrs["of"] for study in studies)
-    figure.supxlabel(f"study of {'; and of '.join(told)}", fontsize=6, color="0.4")
+    labels = dict.fromkeys(study.attrs["of"] for study in studies)
+    figure.supxlabel(f"study of {'; and of '.join(labels)}", fontsize=6, color="0.4")
     return figure
 
 

@@ -49,8 +49,8 @@ def save_models(
     folder, paths, rows = Path(results) / "models", {}, []
     for stage, budget in TAKEN:
         model, scores = stages[stage][budget].model, stages[stage][budget].r2
-        told = _told(problem) | {"stage": stage, "budget": budget, "seed": seed}
-        exported = {dtype: to_onnx(model, dtype, told) for dtype in DTYPES}
+        metadata = _metadata(problem) | {"stage": stage, "budget": budget, "seed": seed}
+        exported = {dtype: to_onnx(model, dtype, metadata) for dtype in DTYPES}
         for dtype, data in exported.items():
             paths[stage, budget, dtype] = write_bytes(folder / f"{stage}_{budget}_{dtype}.onnx", data)
         row = {"network": f"{stage}_{budget}", "parameters": str(model.n_parameters)}
@@ -60,7 +60,7 @@ def save_models(
     return paths
 
 
-def _told(problem: Problem) -> dict[str, object]:
+def _metadata(problem: Problem) -> dict[str, object]:
     """What goes with each file: what its inputs and outputs mean, and where it was measured."""
     basket = problem.basket
     lower, upper = (bound.tolist() for bound in basket.box)
@@ -91,7 +91,7 @@ def _errors(exported: Mapping[str, bytes], test: Truth) -> dict[str, float]:
 
 
 def _card(problem: Problem, errors: pd.DataFrame) -> str:
-    basket, told = problem.basket, _told(problem)
+    basket, about = problem.basket, _metadata(problem)
     n, n_test, labels = basket.n_assets, len(problem.test.x), f"{problem.samples.y.size:,}"
     return f"""\
 # Surrogates to take away
@@ -106,17 +106,17 @@ the mean of two mirrored payoffs. `{BUDGETS[1]}`: as many new ones in each epoch
 
 | tensor | shape | meaning |
 |---|---|---|
-| input `spots` | (n, {n}) | {told["spots"]} |
-| output `price` | (n,) | {told["price"]} |
-| output `deltas` | (n, {n}) | {told["deltas"]} |
-| output `gamma` | (n,) | {told["gamma"]} |
+| input `spots` | (n, {n}) | {about["spots"]} |
+| output `price` | (n,) | {about["price"]} |
+| output `deltas` | (n, {n}) | {about["deltas"]} |
+| output `gamma` | (n,) | {about["gamma"]} |
 
 n is any number of spots. Inputs, weights and outputs are of the dtype in the name of the file. The networks normalise
 their inputs themselves. The lines above, the domain, the contract and the seed are in each file too, as its metadata.
 
-**Domain.** Each spot from {told["lower"][0]:.4g} to {told["upper"][0]:.4g}.
+**Domain.** Each spot from {about["lower"][0]:.4g} to {about["upper"][0]:.4g}.
 
-**Contract.** Strike {basket.strike:g}; years from exposure to maturity {told["years_to_maturity"]:g}; volatility of
+**Contract.** Strike {basket.strike:g}; years from exposure to maturity {about["years_to_maturity"]:g}; volatility of
 the basket {basket.volatility:.4g} per square root of a year; no interest; driftless Gaussian (Bachelier) assets;
 weights {", ".join(f"{weight:.4f}" for weight in basket.weights)}.
 

@@ -92,7 +92,7 @@ def run_notebooks(
 def main(arguments: Sequence[str] | None = None, *, notebooks: Path = NOTEBOOKS) -> int:
     """Run what the command line asks for; return 0, or 1 (130 if interrupted) after one line on stderr."""
     options = _options(arguments)
-    # A fault is told once, in that line; papermill would log it as well.
+    # A fault is reported once, in that line; papermill would log it as well.
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     try:
         results = results_folder(options.results)

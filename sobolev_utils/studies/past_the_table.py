@@ -185,6 +185,6 @@ def run(problem: Problem, seed: int) -> Iterator[pd.DataFrame]:
             (name, quantity, seed, *both, model.n_parameters)
             for quantity, both in zip(QUANTITIES, errors(model, problem), strict=True)
         ]
-        told = " / ".join(f"{row[3]:.1e}" for row in rows)
-        print(f"seed {seed}, {name:<18} 1 - R^2 = {told}  ({time.monotonic() - start:.0f} s)", flush=True)
+        shown = " / ".join(f"{row[3]:.1e}" for row in rows)
+        print(f"seed {seed}, {name:<18} 1 - R^2 = {shown}  ({time.monotonic() - start:.0f} s)", flush=True)
         yield pd.DataFrame(rows, columns=COLUMNS)
