@@ -10,6 +10,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "choice": ["Choice", "Layer", "matching_pursuit", "pivoted_qr"],
         "attained": ["extremes", "inside", "tightness"],
         "nodes": [
             "falling",
@@ -20,8 +21,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "prune_in_steps",
             "random_scores",
         ],
+        "reconstruction": ["Large", "Small", "reconstruct", "refit"],
         "removal_bounds": ["Step", "change", "change_bound", "changes_enclosed", "changes_found"],
         "significance": ["METHODS", "Significance", "analyse", "values_and_adjoints"],
+        "smallest": ["relative_change", "smallest"],
         "subdivision": ["analyse_subdivided"],
     },
 )
