@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "choice": ["Choice", "Layer", "matching_pursuit", "pivoted_qr"],
         "attained": ["extremes", "inside", "tightness"],
+        "difference": ["Difference", "difference"],
         "nodes": [
             "falling",
             "magnitude",

@@ -1,0 +1,114 @@
+r"""How far two networks differ, in value and in every derivative: bounds that are proven over a whole box of inputs.
+
+A removed node becomes an affine function of those that stay, c_0 + sum_i c_i n_i (a constant, where all c_i are 0).
+Let f_0 be the large network, f_1 the small one, and f_t the large network in which each layer receives
+(1 - t)(n W + b) + t (n C + c): what the weights of the large one make of its nodes, and what those of the small one
+make of the nodes that stay.
+
+Theorem. With the adjoints a_l of what layer l receives, and the residuals r_l = (n C + c) - (n W + b) of that layer,
+both in f_t at x,
+
+    f_1(x) - f_0(x) = int_0^1 sum_l a_l . r_l dt,    |f_1(x) - f_0(x)| <= sum_l max_t |a_l . r_l|,
+
+and the same holds of the gradient, with the derivatives of a_l . r_l in x. Proof. The derivative of f_t in t is that
+of the output in what each layer receives, times the derivative of that in its own t, which is r_l. At t = 1 nodes
+that do not stay enter no layer. For constants, C = W on the nodes that stay, and r_l = sum_i (c_i - n_i) W_i.
+
+So the change is as small as the residual of the fit, in the metric of the adjoints. What is enclosed here is
+f_1 - f_0 itself, by affine arithmetic, in which the parts that both have in common cancel. The box is covered by
+slabs along the direction w in which the gradients of the first network vary most,
+
+    x = w t / w'w + (I - w w' / w'w) u,    t in a slab, u in the box,
+
+so that a network that is a function of w'x alone varies with t alone.
+
+Proven means given the table of bounds `rounding.ELEMENTARY`, of exact functions of the floating-point weights.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.stats import qmc
+
+from sobolev_utils.enclosures import zonotopes
+from sobolev_utils.enclosures.branch_and_bound import enclose_subdivided
+from sobolev_utils.enclosures.intervals import Interval, box
+from sobolev_utils.learning.hessian_products import principal_directions
+from sobolev_utils.learning.surrogate import Surrogate
+from sobolev_utils.pruning.attained import extremes
+
+__all__ = ["Difference", "difference"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two networks differ over a box: the largest |f_1 - f_0|, and that of each derivative, (n_inputs,).
+
+    value, gradient: proven bounds; value_found, gradient_found: what a search finds from inside. The truth lies
+    between.
+    """
+
+    value: float
+    gradient: np.ndarray
+    value_found: float
+    gradient_found: np.ndarray
+
+
+def difference(
+    model: Surrogate,
+    other: Surrogate,
+    inputs: Interval,
+    *,
+    boxes: int = 2**11,
+    tolerance: float = 0.5,
+    batch: int = 64,
+) -> Difference:
+    """The difference other - model over the box `inputs`, (n_inputs,), enclosed in double precision.
+
+    Slabs are split, and other sub-boxes too, where the enclosures go furthest beyond (1 + `tolerance`) times what is
+    found from inside, until none does, or at `boxes` sub-boxes. Raises ValueError for networks of several outputs, or
+    of other inputs than the box.
+    """
+    if {(net.n_inputs, net.n_outputs) for net in (model, other)} != {(*inputs.shape, 1)}:
+        shapes = [(net.n_inputs, net.n_outputs) for net in (model, other)]
+        raise ValueError(f"need two networks of one output on a box {inputs.shape}, got inputs and outputs {shapes}")
+    with jax.enable_x64(True):
+        lower, upper = (np.asarray(end, float) for end in (inputs.lower, inputs.upper))
+        wide = box(lower, upper)
+
+        def both(x):
+            (y, dy), (z, dz) = (jax.value_and_grad(network)(x) for network in (model, other))
+            return jnp.concatenate([(z - y)[None], dz - dy])
+
+        found = extremes(both, wide)
+        scale = jnp.maximum(found.magnitude, jnp.finfo(float).tiny)
+        unit = qmc.Sobol(len(lower), rng=0).random(2**12)
+        gradients = model.delta(lower + (upper - lower) * unit)
+        axes, slab, slack = _slabs(gradients, lower, upper)
+        slopes = jnp.sqrt(jnp.mean(jnp.square(gradients @ axes), axis=0))
+
+        def examine(s, parent):
+            y = zonotopes.enclose(lambda s, slack: both(axes @ s + slack))(s, slack).intersection(parent)
+            excess = jnp.maximum(y.magnitude / scale - 1 - tolerance, 0)
+            return y, excess.max(), jnp.argmax(s.width * slopes)
+
+        proven = enclose_subdivided(examine, slab, 1 + len(lower), boxes=boxes, batch=batch)
+        largest = [np.asarray(each.magnitude) for each in (proven, found)]
+    return Difference(*(part for each in largest for part in (float(each[0]), each[1:])))
+
+
+def _slabs(gradients: jax.Array, lower: np.ndarray, upper: np.ndarray) -> tuple[jax.Array, Interval, Interval]:
+    """Axes A, a box of s = (t, u), and a slack e: each x of the box is A s + e for some of them.
+
+    With u = x and t = w'x, A s is x but for the rounding of A, whose entries are at most 1 in magnitude, each with an
+    error of a few roundings.
+    """
+    w = np.asarray(principal_directions(gradients, 1))[0]
+    n, rounding = len(w), np.finfo(float).eps * max(abs(lower).max(), abs(upper).max())
+    axes = np.column_stack([w / (w @ w), np.eye(n) - np.outer(w, w) / (w @ w)])
+    ends = np.sort([w * lower, w * upper], axis=0).sum(axis=1) + 4 * n**1.5 * rounding * np.array([-1, 1])
+    slack = np.full(n, 4 * n * (n + 4) * rounding)
+    slab = (np.append(end, edge) for end, edge in zip(ends, (lower, upper), strict=True))
+    return jnp.asarray(axes), box(*slab), box(-slack, slack)
