@@ -34,7 +34,7 @@ notebooks: $(STAMP) ## the same, and the outputs into the committed notebooks
 seeds: $(STAMP) ## the R^2 table under ten seeds, into results/tables/r2_seeds.csv
 	@$(PY) -m sobolev_utils.studies.run seeds $(if $(SCHEDULER),--scheduler $(SCHEDULER))
 
-study: $(STAMP) ## ten seeds of the pruning methods and of the extensions of the paper, into pruning.csv and beyond.csv
+study: $(STAMP) ## ten seeds of the pruning methods and of extensions of the paper: pruning.csv, beyond.csv
 	@$(PY) -m sobolev_utils.studies.run pruning beyond $(if $(SCHEDULER),--scheduler $(SCHEDULER))
 
 ##@ Is it right?

@@ -3,6 +3,8 @@
 `analyse` encloses values and adjoints of all nodes: their significance is width times largest adjoint;
 `analyse_subdivided` does so on sub-boxes, `inside` finds what is attained, and `tightness` compares the two. `prune`
 removes nodes and folds them into biases; `change_bound` and `changes_enclosed` prove how far the output moves.
+`reconstruct` removes nodes and refits what follows, so that value and derivatives stay; `smallest` looks for the
+smallest network that does, and `difference` proves how far two networks differ.
 """
 
 import lazy_loader
@@ -10,9 +12,9 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "choice": ["Choice", "Layer", "matching_pursuit", "pivoted_qr"],
         "attained": ["extremes", "inside", "tightness"],
-        "difference": ["Difference", "difference"],
+        "choice": ["Choice", "Layer", "matching_pursuit", "pivoted_qr"],
+        "differences": ["Difference", "difference"],
         "nodes": [
             "falling",
             "magnitude",
@@ -25,7 +27,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "reconstruction": ["Large", "Small", "reconstruct", "refit"],
         "removal_bounds": ["Step", "change", "change_bound", "changes_enclosed", "changes_found"],
         "significance": ["METHODS", "Significance", "analyse", "values_and_adjoints"],
-        "smallest": ["relative_change", "smallest"],
+        "smallest_network": ["relative_change", "smallest"],
         "subdivision": ["analyse_subdivided"],
     },
 )

@@ -10,7 +10,7 @@ from oracles import random_surrogate
 from sobolev_utils.enclosures import box
 from sobolev_utils.learning import Surrogate
 from sobolev_utils.pruning import difference, reconstruct
-from sobolev_utils.pruning.difference import _slabs
+from sobolev_utils.pruning.differences import _slabs
 
 BOX = box(np.full(2, -0.5), np.full(2, 1.0))
 X = np.random.default_rng(0).uniform(-0.5, 1.0, (2000, 2))
