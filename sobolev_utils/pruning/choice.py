@@ -1,8 +1,7 @@
-"""Choosing nodes: which of a layer's nodes stay, so that they can say to the next layer what all of them said.
+"""Choosing nodes: which of a layer's nodes stay, so that the next layer can receive what it received from all.
 
-The nodes and what the next layer receives are known at points, as values and derivatives, one below the other; the
-first column belongs to the bias, and always stays. What counts is not how much a node says, but how much it says
-that the others cannot.
+The nodes and what the next layer receives are given at points, as values and derivatives, one below the other; the
+first column belongs to the bias, and always stays. A node counts by what it contributes that the others cannot.
 """
 
 from collections.abc import Callable
@@ -13,8 +12,8 @@ import scipy.linalg
 
 __all__ = ["Choice", "Layer", "matching_pursuit", "pivoted_qr"]
 
-DEPENDENT = 1e-5  # of a node's length: with no more left than that, it says what the others say
-ROUNDS = 10  # of exchanges, at most; most end after three
+DEPENDENT = 1e-5  # of a node's length: with no more left of it, it is a combination of the others
+ROUNDS = 10  # of exchanges, at most
 
 
 @dataclass(frozen=True)

@@ -10,25 +10,19 @@ output, n are the nodes of the *small* network as far as it goes, and a is alway
 the layers before is made up for. Holding removed nodes at constants changes b alone.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from scipy.stats import qmc
 
-from sobolev_utils.arrays import as_count, as_floats
+from sobolev_utils.arrays import as_count
 from sobolev_utils.enclosures.intervals import Interval
-from sobolev_utils.learning.diagnosis import check_weights
-from sobolev_utils.learning.surrogate import ACTIVATIONS, NORMALISATION, Surrogate
+from sobolev_utils.learning.surrogate import NORMALISATION, Surrogate
 from sobolev_utils.pruning.choice import Choice, Layer, matching_pursuit
+from sobolev_utils.pruning.sampled_network import Front, Large, Small, activated, affine, weights_of
 
-__all__ = ["Large", "Small", "reconstruct", "refit"]
+__all__ = ["extended", "reconstruct", "refit"]
 
-MANY = 16  # inputs or outputs: where there are more, as many random directions stand for them
 RANK = 1e-6  # of the longest singular value: what is shorter is rounding, and would ask for huge weights
 
 
@@ -61,77 +55,43 @@ def reconstruct(
     return small.model
 
 
-@dataclass(frozen=True)
-class Small:
-    """A network of some nodes of a large one: by layer, 0 for the inputs, their indices in it."""
-
-    model: Surrogate
-    nodes: dict[int, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Large:
-    """What is known of a large network at points, in normalised coordinates and double precision.
-
-    x: the points, (n, n_inputs). start, received: the inputs, and what each layer receives, as values and, times
-    lambda, derivatives in k directions of the inputs: (1 + k, n, width). metrics: by layer a root of E g g', (width,
-    width), where g are the adjoints of what it receives: in it, a change counts by how far it moves the output, to
-    first order.
-    """
-
-    whole: Small
-    x: np.ndarray
-    start: np.ndarray
-    received: list[np.ndarray]
-    metrics: list[np.ndarray]
-
-    @classmethod
-    def at(cls, model: Surrogate, inputs: Interval, points: int | np.ndarray, weight: float, seed: int) -> "Large":
-        """Raises ValueError as `reconstruct` does."""
-        check_weights(model)
-        if not 0 <= weight < np.inf:
-            raise ValueError(f"the weight of derivatives must be a number from 0, got {weight}")
-        x = _points(inputs, model.n_inputs, points, seed)
-        mean, deviation = (np.asarray(getattr(model, name)[...], float) for name in ("x_mean", "x_std"))
-        directions = _directions(len(x), model.n_inputs, seed)
-        start = np.concatenate([((x - mean) / deviation)[None], weight * directions])
-        received = []
-        for kernel, bias in _layers(model):
-            received.append(_affine(_activated(model, received[-1]) if received else start, kernel, bias))
-        adjoints = [_directions(len(x), model.n_outputs, seed)]
-        for (kernel, _), a in zip(_layers(model)[:0:-1], received[-2::-1], strict=True):
-            ones = np.stack([a[0], np.ones_like(a[0])])
-            adjoints.append(_activated(model, ones)[1] * (adjoints[-1] @ kernel.T))
-        sizes = (model.n_inputs, *model.widths, model.n_outputs)
-        whole = Small(model, dict(enumerate(map(np.arange, sizes))))
-        return cls(whole, x, start, received, [_root(g) for g in reversed(adjoints)])
+def extended(
+    large: Large, small: Small, front: Front, number: int, following: int, count: int, choose: Choice
+) -> Front:
+    """`front`, which ends with layer `number`, with `count` nodes of it, and fitted weights into `following`."""
+    layers, nodes, wanted = front.layers, front.nodes, small.nodes[following]
+    values = activated(large.whole.model, front.received) if number else front.received
+    if number == 0 and following == list(small.nodes)[1]:
+        weights = np.vstack(weights_of(small.model)[0][::-1])
+    else:
+        columns, target = _triangle(values, large.received[following - 1][..., wanted])
+        if number:
+            metric = large.metrics[following - 1][wanted]
+            chosen = choose(Layer(number, nodes[-1], columns, target @ metric), count)
+            columns, values = columns[:, [0, *1 + chosen]], values[..., chosen]
+            layers, nodes = (*layers[:-1], layers[-1][:, chosen]), (*nodes[:-1], nodes[-1][chosen])
+        weights = _least_squares(columns, target)
+    return Front((*layers, weights), (*nodes, wanted), affine(values, weights[1:], weights[0]))
 
 
-def refit(large: Large, small: Small, keep: int | Sequence[int], choose: Choice = matching_pursuit) -> Small:
+def refit(
+    large: Large,
+    small: Small,
+    keep: int | Sequence[int],
+    choose: Choice = matching_pursuit,
+    extend: Callable[..., Front] = extended,
+) -> Small:
     """`small` with `keep` of the nodes of each hidden layer, and the weights that follow these fitted anew."""
-    counts = _counts(small, keep)
-    stay = {number: nodes for number, nodes in small.nodes.items() if counts[number]}
-    layers, said = [], large.start
-    for number, following in pairwise(list(stay)):
-        wanted = large.received[following - 1][..., stay[following]]
-        if number == 0 and following == list(small.nodes)[1]:
-            solution = np.vstack(_layers(small.model)[0][::-1])
-        else:
-            columns, target = _triangle(said, wanted)
-            if number:
-                metric = large.metrics[following - 1][stay[following]]
-                chosen = choose(Layer(number, stay[number], columns, target @ metric), counts[number])
-                columns, said, stay[number] = columns[:, [0, *1 + chosen]], said[..., chosen], stay[number][chosen]
-                layers[-1] = layers[-1][:, chosen]
-            solution = _least_squares(columns, target)
-        layers.append(solution)
-        said = _activated(large.whole.model, _affine(said, solution[1:], solution[0]))
+    counts, front = _counts(small, keep), large.inputs
+    stay = [number for number in small.nodes if counts[number]]
+    for number, following in pairwise(stay):
+        front = extend(large, small, front, number, following, counts[number], choose)
     arrays = large.whole.model.arrays()
     named = {name: arrays[name] for name in ("activation", *NORMALISATION)}
-    for i, solution in enumerate(layers):
-        named |= {f"kernel_{i}": solution[1:].astype(arrays["kernel_0"].dtype)}
-        named |= {f"bias_{i}": solution[0].astype(arrays["bias_0"].dtype)}
-    return Small(Surrogate.from_arrays(named), stay)
+    for i, weights in enumerate(front.layers):
+        named |= {f"kernel_{i}": weights[1:].astype(arrays["kernel_0"].dtype)}
+        named |= {f"bias_{i}": weights[0].astype(arrays["bias_0"].dtype)}
+    return Small(Surrogate.from_arrays(named), dict(zip(stay, front.nodes, strict=True)), front.received)
 
 
 def _counts(small: Small, keep: int | Sequence[int]) -> dict[int, int]:
@@ -149,64 +109,17 @@ def _counts(small: Small, keep: int | Sequence[int]) -> dict[int, int]:
     return {0: len(small.nodes[0]), **dict(zip(hidden, counts, strict=True)), last: len(small.nodes[last])}
 
 
-def _points(inputs: Interval, n_inputs: int, points: int | np.ndarray, seed: int) -> np.ndarray:
-    """Points (n, n_inputs) of the box. Raises ValueError where there are none, or one lies outside."""
-    if inputs.shape != (n_inputs,):
-        raise ValueError(f"the box must have shape {(n_inputs,)}, one interval per input, got {inputs.shape}")
-    lower, upper = np.asarray(inputs.lower, float), np.asarray(inputs.upper, float)
-    if np.ndim(points) == 0:
-        unit = qmc.Sobol(n_inputs, rng=seed).random(as_count(points, name="the number of points"))
-        return lower + (upper - lower) * unit
-    x = np.asarray(as_floats(points, name="points"), float)
-    if x.ndim != 2 or x.shape[1] != n_inputs or not len(x):
-        raise ValueError(f"points must have shape (n, {n_inputs}) with n > 0, got {x.shape}")
-    outside = x[~((lower <= x) & (x <= upper)).all(axis=1)]
-    if len(outside):
-        raise ValueError(f"{len(outside)} of {len(x)} points lie outside the box, the first at {outside[0]}")
-    return x
-
-
-def _directions(n: int, size: int, seed: int) -> np.ndarray:
-    """All unit vectors for each of n points, or, where there are many, random ones of equal mean: (k, n, size)."""
-    if size <= MANY:
-        return np.broadcast_to(np.eye(size)[:, None], (size, n, size))
-    return np.random.default_rng(seed).choice([-1.0, 1.0], (MANY, n, size)) / MANY**0.5
-
-
-def _layers(model: Surrogate) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Kernel and bias of each layer, in double precision."""
-    return [(np.asarray(layer.kernel[...], float), np.asarray(layer.bias[...], float)) for layer in model.layers]
-
-
-def _affine(said: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """What a layer receives: the bias belongs to the values, not to their derivatives."""
-    received = said @ kernel
-    received[0] += bias
-    return received
-
-
-def _activated(model: Surrogate, received: np.ndarray) -> np.ndarray:
-    """What a layer says: the activation of what it receives, and its derivatives, (1 + k, n, width)."""
-    with jax.enable_x64(True):
-        return np.asarray(_pushed_forward(ACTIVATIONS[model.activation], received))
-
-
-@partial(jax.jit, static_argnums=0)
-def _pushed_forward(activation, received):
-    values, along = jax.linearize(activation, received[0])
-    return jnp.concatenate([values[None], jax.vmap(along)(received[1:])])
-
-
-def _triangle(said: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _triangle(values: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The constant and the nodes, and what the next layer is to receive, as columns of an equivalent problem.
 
     R of a QR decomposition of all rows has the columns' lengths and products, without squaring their condition.
     """
-    constant = np.zeros((*said.shape[:2], 1))
+    constant = np.zeros((*values.shape[:2], 1))
     constant[0] = 1
-    rows = np.concatenate([constant, said, wanted], axis=-1)
+    rows = np.concatenate([constant, values, wanted], axis=-1)
     triangle = np.linalg.qr(rows.reshape(-1, rows.shape[-1]), mode="r")
-    return triangle[:, : 1 + said.shape[-1]], triangle[:, 1 + said.shape[-1] :]
+    n = 1 + values.shape[-1]
+    return triangle[:, :n], triangle[:, n:]
 
 
 def _least_squares(columns: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -214,14 +127,3 @@ def _least_squares(columns: np.ndarray, target: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(columns, axis=0)
     lengths = np.where(lengths > 0, lengths, 1)
     return np.linalg.lstsq(columns / lengths, target, rcond=RANK)[0] / lengths[:, None]
-
-
-def _root(adjoints: np.ndarray) -> np.ndarray:
-    """M^(1/2) of the metric M = E g g' of adjoints g, (k, n, width), with a tenth of its mean eigenvalue added.
-
-    Without that, what the output does not hear at all would be left to chance.
-    """
-    g = adjoints.reshape(-1, adjoints.shape[-1])
-    values, vectors = np.linalg.eigh(g.T @ g / len(g))
-    values = np.maximum(values, 0)
-    return vectors * np.sqrt(values + 0.1 * values.mean())

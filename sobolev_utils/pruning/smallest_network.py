@@ -10,7 +10,8 @@ import numpy as np
 from sobolev_utils.enclosures.intervals import Interval
 from sobolev_utils.learning.surrogate import Surrogate
 from sobolev_utils.pruning.choice import Choice, matching_pursuit
-from sobolev_utils.pruning.reconstruction import Large, refit
+from sobolev_utils.pruning.reconstruction import extended, refit
+from sobolev_utils.pruning.sampled_network import Large
 
 __all__ = ["relative_change", "smallest"]
 
@@ -20,7 +21,7 @@ def smallest(
     inputs: Interval,
     tolerance: float,
     *,
-    points: int | np.ndarray = 2**10,
+    points: int | np.ndarray = 2**9,
     choose: Choice = matching_pursuit,
     seed: int = 0,
 ) -> Surrogate:
@@ -34,11 +35,12 @@ def smallest(
     if not 0 < tolerance < np.inf:
         raise ValueError(f"the tolerance must be a positive number, got {tolerance}")
     large = Large.at(model, inputs, points, 1.0, seed)
+    extend = cache(extended)  # networks that differ in their last layers have the first in common
 
     @cache
     def within(counts: tuple[int, ...]) -> Surrogate | None:
-        small = refit(large, large.whole, counts, choose).model
-        return small if max(relative_change(model, small, large.x)) <= tolerance else None
+        small = refit(large, large.whole, counts, choose, extend)
+        return small.model if max(_relative(large.whole.outputs, small.outputs)) <= tolerance else None
 
     def alike(count: int) -> tuple[int, ...]:
         return tuple(min(count, width) for width in model.widths)
@@ -63,18 +65,26 @@ def relative_change(model: Surrogate, other: Surrogate, x: np.ndarray) -> tuple[
     """
     with jax.enable_x64(True):
         x = np.asarray(x, float)
-        (y, dy), (z, dz) = (_value_and_slopes(network, x) for network in (model, other))
-    return _rms(z - y) / _rms(y - y.mean(axis=0)), _rms(dz - dy) / _rms(dy)
+        scales = np.broadcast_to(np.asarray(model.x_std[...], float), x.shape[1:])
+        return _relative(*(_value_and_slopes(network, x, np.diag(scales)) for network in (model, other)))
 
 
-def _value_and_slopes(network: Surrogate, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _value_and_slopes(network: Surrogate, x: np.ndarray, directions: np.ndarray) -> np.ndarray:
     y, along = jax.linearize(network, x)
-    scales = np.broadcast_to(np.asarray(network.x_std[...], float), x.shape[1:])
-    return np.asarray(y), np.stack([along(np.broadcast_to(v, x.shape)) for v in np.diag(scales)])
+    return np.stack([y, *(along(np.broadcast_to(v, x.shape)) for v in directions)])
 
 
-def _rms(a: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(a))))
+def _relative(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """`relative_change` of values and their derivatives in k directions, (1 + k, n, ...)."""
+    change = second - first
+    scales = np.std(first[0], axis=0), np.sqrt(np.mean(first[1:] ** 2))
+    return tuple(_ratio(np.sqrt(np.mean(part**2)), np.sqrt(np.mean(np.square(scale))))
+                 for part, scale in zip((change[0], change[1:]), scales, strict=True))  # fmt: skip
+
+
+def _ratio(change: float, scale: float) -> float:
+    """0 where nothing changes, also of what is constant."""
+    return float(change / scale) if change and scale else float("inf") if change else 0.0
 
 
 def _fewest(works: Callable[[int], object], most: int) -> int:
