@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "attained": ["extremes", "inside", "tightness"],
         "choice": ["Choice", "Layer", "matching_pursuit", "pivoted_qr"],
+        "conditional_choice": ["conditional_significance"],
         "differences": ["Difference", "difference"],
         "nodes": [
             "falling",

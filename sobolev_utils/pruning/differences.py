@@ -17,11 +17,7 @@ nodes that stay, and r_l = sum_i (c_i - n_i) W_i.
 
 So the change is as small as the residual of the fit, in the metric of the adjoints. What is enclosed here is
 f_1 - f_0 itself, by affine arithmetic, in which the parts that both have in common cancel. The box is covered by
-slabs along the direction w in which the gradients of the first network vary most,
-
-    x = w t / w'w + (I - w w' / w'w) u,    t in a slab, u in the box,
-
-so that a network that is a function of w'x alone varies with t alone.
+slabs (see `active_subspace`), in which a network that is a function of w'x alone varies with t alone.
 
 Proven means given the table of bounds `rounding.ELEMENTARY`, of exact functions of the floating-point weights.
 """
@@ -31,13 +27,12 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import qmc
 
 from sobolev_utils.enclosures import zonotopes
 from sobolev_utils.enclosures.branch_and_bound import enclose_subdivided
 from sobolev_utils.enclosures.intervals import Interval, box
-from sobolev_utils.learning.hessian_products import principal_directions
 from sobolev_utils.learning.surrogate import Surrogate
+from sobolev_utils.pruning.active_subspace import active_gradients, slabs
 from sobolev_utils.pruning.attained import extremes
 
 __all__ = ["Difference", "difference"]
@@ -76,8 +71,7 @@ def difference(
         shapes = [(net.n_inputs, net.n_outputs) for net in (model, other)]
         raise ValueError(f"need two networks of one output on a box {inputs.shape}, got inputs and outputs {shapes}")
     with jax.enable_x64(True):
-        lower, upper = (np.asarray(end, float) for end in (inputs.lower, inputs.upper))
-        wide = box(lower, upper)
+        wide = box(*(np.asarray(end, float) for end in (inputs.lower, inputs.upper)))
 
         def both(x):
             (y, dy), (z, dz) = (jax.value_and_grad(network)(x) for network in (model, other))
@@ -85,9 +79,8 @@ def difference(
 
         found = extremes(both, wide)
         scale = jnp.maximum(found.magnitude, jnp.finfo(float).tiny)
-        unit = qmc.Sobol(len(lower), rng=0).random(2**12)
-        gradients = model.delta(lower + (upper - lower) * unit)
-        axes, slab, slack = _slabs(gradients, lower, upper)
+        gradients = active_gradients(model, wide)
+        axes, slab, slack = slabs(gradients, wide)
         slopes = jnp.sqrt(jnp.mean(jnp.square(gradients @ axes), axis=0))
 
         def examine(s, parent):
@@ -95,21 +88,6 @@ def difference(
             excess = jnp.maximum(y.magnitude / scale - 1 - tolerance, 0)
             return y, excess.max(), jnp.argmax(s.width * slopes)
 
-        proven = enclose_subdivided(examine, slab, 1 + len(lower), boxes=boxes, batch=batch)
+        proven = enclose_subdivided(examine, slab, 1 + wide.shape[0], boxes=boxes, batch=batch)
         largest = [np.asarray(each.magnitude) for each in (proven, found)]
     return Difference(*(part for each in largest for part in (float(each[0]), each[1:])))
-
-
-def _slabs(gradients: jax.Array, lower: np.ndarray, upper: np.ndarray) -> tuple[jax.Array, Interval, Interval]:
-    """Axes A, a box of s = (t, u), and a slack e: each x of the box is A s + e for some of them.
-
-    With u = x and t = w'x, A s is x but for the rounding of A, whose entries are at most 1 in magnitude, each with an
-    error of a few roundings.
-    """
-    w = np.asarray(principal_directions(gradients, 1))[0]
-    n, rounding = len(w), np.finfo(float).eps * max(abs(lower).max(), abs(upper).max())
-    axes = np.column_stack([w / (w @ w), np.eye(n) - np.outer(w, w) / (w @ w)])
-    ends = np.sort([w * lower, w * upper], axis=0).sum(axis=1) + 4 * n**1.5 * rounding * np.array([-1, 1])
-    slack = np.full(n, 4 * n * (n + 4) * rounding)
-    slab = (np.append(end, edge) for end, edge in zip(ends, (lower, upper), strict=True))
-    return jnp.asarray(axes), box(*slab), box(-slack, slack)

@@ -75,16 +75,15 @@ def _value_and_slopes(network: Surrogate, x: np.ndarray, directions: np.ndarray)
 
 
 def _relative(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """`relative_change` of values and their derivatives in k directions, (1 + k, n, ...)."""
-    change = second - first
-    scales = np.std(first[0], axis=0), np.sqrt(np.mean(first[1:] ** 2))
-    return tuple(_ratio(np.sqrt(np.mean(part**2)), np.sqrt(np.mean(np.square(scale))))
-                 for part, scale in zip((change[0], change[1:]), scales, strict=True))  # fmt: skip
+    """`relative_change` of values and their derivatives in k directions, (1 + k, n, ...); 0 for mere rounding."""
+    change, rounding = second - first, 16 * np.finfo(float).eps * abs(first).max()
+    scales = _rms(first[0] - first[0].mean(axis=0)), _rms(first[1:])
+    changes = (_rms(part) for part in (change[0], change[1:]))
+    return tuple(0.0 if c <= rounding else c / s if s else np.inf for c, s in zip(changes, scales, strict=True))
 
 
-def _ratio(change: float, scale: float) -> float:
-    """0 where nothing changes, also of what is constant."""
-    return float(change / scale) if change and scale else float("inf") if change else 0.0
+def _rms(a: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(a))))
 
 
 def _fewest(works: Callable[[int], object], most: int) -> int:

@@ -10,7 +10,7 @@ from oracles import random_surrogate
 from sobolev_utils.enclosures import box
 from sobolev_utils.learning import Surrogate
 from sobolev_utils.pruning import difference, reconstruct
-from sobolev_utils.pruning.differences import _slabs
+from sobolev_utils.pruning.active_subspace import slabs
 
 BOX = box(np.full(2, -0.5), np.full(2, 1.0))
 X = np.random.default_rng(0).uniform(-0.5, 1.0, (2000, 2))
@@ -59,7 +59,7 @@ def test_slabs_cover_the_box(n):
     rng = np.random.default_rng(n)
     lower = rng.normal(size=n)
     upper = lower + rng.uniform(0.1, 2, n)
-    axes, slab, slack = _slabs(rng.normal(size=(50, n)), lower, upper)
+    axes, slab, slack = slabs(rng.normal(size=(50, n)), box(lower, upper))
     x = lower + (upper - lower) * rng.integers(0, 2, (100, n))  # corners
     exact = [[Fraction(a) for a in row] for row in np.asarray(axes)]
     w = [row[0] for row in exact]

@@ -9,6 +9,8 @@ from sobolev_utils.enclosures import box
 from sobolev_utils.learning import Surrogate
 from sobolev_utils.pruning import (
     Layer,
+    analyse,
+    conditional_significance,
     matching_pursuit,
     pivoted_qr,
     reconstruct,
@@ -185,6 +187,22 @@ class TestChoice:
         assert sorted(chosen % 5) == list(range(5))
 
 
+class TestConditionalSignificance:
+    def test_the_first_node_is_the_most_significant_and_the_next_is_no_copy_of_it(self):
+        model, chosen = doubled(surrogate(3, 4, 1)), []
+
+        def noted(layer, count):
+            chosen.append(judge(layer, count))
+            return chosen[-1]
+
+        judge = conditional_significance(model, BOX, n_slabs=8)
+        for count in (1, 4):
+            small = reconstruct(model, BOX, count, choose=noted)
+        significance = np.asarray(analyse(model, BOX, method="zonotopes").hidden[0])
+        assert np.isclose(significance[chosen[0][0]], significance.max(), rtol=0.05)
+        assert sorted(chosen[1] % 4) == list(range(4)) and change(model, small) < 1e-6
+
+
 class TestSmallest:
     def test_it_finds_the_network_that_was_doubled(self):
         model = surrogate(3, 3, 2, 1)
@@ -198,6 +216,13 @@ class TestSmallest:
             assert change(model, small) <= tolerance
             sizes.append(small.n_parameters)
         assert sizes == sorted(sizes) and sizes[0] < sizes[-1] <= model.n_parameters
+
+    def test_of_a_constant_network_one_node_is_enough(self):
+        arrays = surrogate(3, 4, 3, 1).arrays()
+        model = Surrogate.from_arrays(arrays | {"kernel_2": 0 * arrays["kernel_2"]})
+        assert relative_change(model, model, X) == (0, 0)
+        small = smallest(model, BOX, 1e-6)
+        assert sorted(small.widths) == [1] and change(model, small) == 0
 
     @pytest.mark.parametrize("tolerance", [0, -1.0, np.nan, np.inf])
     def test_a_tolerance_is_positive(self, tolerance):

@@ -1,0 +1,39 @@
+"""Slabs: a box of inputs seen along the direction in which the gradients of a network vary most.
+
+A network that is nearly a function of w'x alone varies in a thin slab of w'x by little, however wide the box is.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.stats import qmc
+
+from sobolev_utils.enclosures.intervals import Interval, box
+from sobolev_utils.learning.hessian_products import principal_directions
+from sobolev_utils.learning.surrogate import Surrogate
+
+__all__ = ["active_gradients", "slabs"]
+
+
+def active_gradients(model: Surrogate, inputs: Interval, points: int = 2**12) -> jax.Array:
+    """Gradients of the network at Sobol points of the box, (points, n_inputs)."""
+    lower, upper = (np.asarray(end, float) for end in (inputs.lower, inputs.upper))
+    return model.delta(lower + (upper - lower) * qmc.Sobol(len(lower), rng=0).random(points))
+
+
+def slabs(gradients: jax.Array, inputs: Interval) -> tuple[jax.Array, Interval, Interval]:
+    """Axes A, a box of s = (t, u), and a slack e: each x of the box is A s + e for some of them.
+
+        x = w t / w'w + (I - w w' / w'w) u,    w the first principal direction of the gradients, u in the box
+
+    With u = x and t = w'x, A s is x but for the rounding of A, whose entries are at most 1 in magnitude, each with an
+    error of a few roundings. In double precision; so is the box.
+    """
+    lower, upper = (np.asarray(end, float) for end in (inputs.lower, inputs.upper))
+    w = np.asarray(principal_directions(gradients, 1))[0]
+    n, rounding = len(w), np.finfo(float).eps * max(abs(lower).max(), abs(upper).max())
+    axes = np.column_stack([w / (w @ w), np.eye(n) - np.outer(w, w) / (w @ w)])
+    ends = np.sort([w * lower, w * upper], axis=0).sum(axis=1) + 4 * n**1.5 * rounding * np.array([-1, 1])
+    slack = np.full(n, 4 * n * (n + 4) * rounding)
+    slab = (np.append(end, edge) for end, edge in zip(ends, (lower, upper), strict=True))
+    return jnp.asarray(axes), box(*slab), box(-slack, slack)

@@ -1,0 +1,67 @@
+"""Conditional significance: the significance of what remains of a node once those that stay have explained it.
+
+With z_j what is left of node j after its projection on the nodes chosen so far and the constant, enclosed over the
+whole box, and the enclosure of the adjoint of node j, the next node to stay is the one of largest
+
+    S_j = width([z_j]) * max |[adjoint of node j]|.
+
+For the first node this is the paper's significance; copies of chosen nodes have none.
+"""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sobolev_utils.enclosures import zonotopes
+from sobolev_utils.enclosures.intervals import Interval, box
+from sobolev_utils.learning.surrogate import Surrogate
+from sobolev_utils.pruning.active_subspace import active_gradients, slabs
+from sobolev_utils.pruning.choice import DEPENDENT, Choice, Layer
+from sobolev_utils.pruning.significance import nodes_along
+
+__all__ = ["conditional_significance"]
+
+
+def conditional_significance(model: Surrogate, inputs: Interval, *, n_slabs: int = 64) -> Choice:
+    """A choice by conditional significance over the box `inputs`, (n_inputs,), for `reconstruct`.
+
+    Enclosures are those of affine arithmetic in double precision, united over slabs (see
+    `active_subspace`). The projection is a least-squares fit at the points of the reconstruction.
+    """
+    with jax.enable_x64(True):
+        axes, whole, _ = slabs(active_gradients(model, inputs), inputs)
+        ends = np.linspace(whole.lower[0], whole.upper[0], n_slabs + 1)
+        lower, upper = (np.tile(end, (n_slabs, 1)) for end in (whole.lower, whole.upper))
+        lower[:, 0], upper[:, 0] = ends[:-1], ends[1:]
+        cover = box(lower, upper)
+        _, adjoints = jax.jit(jax.vmap(zonotopes.enclose(nodes_along(model, axes))))(cover)
+        loudest = [np.asarray(adjoint.magnitude).max(axis=0) for adjoint in adjoints]
+
+    @cache
+    def enclosed(number: int):
+        def remainders(s, coefficients):
+            return coefficients[0] + model.nodes(axes @ s)[number] @ coefficients[1:]
+
+        return jax.jit(jax.vmap(zonotopes.enclose(remainders), (0, None)))
+
+    def choose(layer: Layer, count: int) -> np.ndarray:
+        lengths = np.linalg.norm(layer.nodes, axis=0)
+        columns = layer.nodes / np.where(lengths > 0, lengths, 1)
+        slopes, chosen = loudest[layer.number][layer.candidates], [0]
+        every = np.append(0, 1 + layer.candidates)
+        while len(chosen) <= count:
+            fitted = np.linalg.lstsq(columns[:, chosen], layer.nodes, rcond=DEPENDENT)[0] / lengths[chosen, None]
+            left = np.eye(len(every))
+            left[chosen] -= fitted
+            coefficients = np.zeros((1 + model.widths[layer.number - 1], len(layer.candidates)))
+            coefficients[every] = left[:, 1:]
+            with jax.enable_x64(True):
+                z = enclosed(layer.number)(cover, jnp.asarray(coefficients))
+            significance = (np.asarray(z.upper).max(axis=0) - np.asarray(z.lower).min(axis=0)) * slopes
+            significance[np.array(chosen[1:], int) - 1] = -1
+            chosen.append(1 + int(np.argmax(significance)))
+        return np.sort(chosen[1:]) - 1
+
+    return choose
