@@ -49,26 +49,26 @@ def results_folder(folder: str | Path = "") -> Path:
 def save(results: Path, name: str, arrays: Mapping[str, np.ndarray], *, parameters: Mapping[str, object]) -> Path:
     """Write `arrays` and the `parameters` behind them to `results/data/<name>.npz`; same content, same bytes.
 
-    The header also holds what it was made with: the code, the versions, and the artefacts before it that this process
-    has read from `results` or written there. Raises `ArtifactError` for a name that is not in `MADE_BY`, `TypeError`
-    for an array of anything but numbers, booleans or text and for parameters that JSON cannot hold, `ValueError` for
-    NaN among these.
+    The header also holds what made it: code, versions, and the earlier artefacts of `results` that this process has
+    read or written. Raises `ArtifactError` for a name that is not in `MADE_BY`, `TypeError` for an array of anything
+    but numbers, booleans or text and for parameters that JSON cannot hold, `ValueError` for NaN among these.
     """
     notebook, path, parameters = _notebook(name), _path(results, name), _plain(parameters)
     arrays = {key: np.asarray(value) for key, value in sorted(arrays.items())}
+    digests = {}
     for key, array in arrays.items():
         if array.dtype.kind not in "biufcU":
             raise TypeError(
                 f"{name}: array {key!r} has dtype {array.dtype}; only numbers, booleans and text are saved"
             )
-    content = {"parameters": parameters, "arrays": {key: _digest(array) for key, array in arrays.items()}}
+        digests[key] = sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
     before = itertools.takewhile(lambda other: other != name, MADE_BY)
     read = {f"data/{other}.npz": NOTES.get(os.path.abspath(_path(results, other))) for other in before}
-    computing = {file: digest for file, digest in code_in_use().items() if Path(file).name not in DRAWS}
     made_with = {file: digest for file, digest in read.items() if digest}
+    computing = {file: digest for file, digest in code_in_use().items() if Path(file).name not in DRAWS}
     header = {
         "parameters": parameters,
-        "fingerprint": sha256(json.dumps(content).encode()),
+        "fingerprint": sha256(json.dumps({"parameters": parameters, "arrays": digests}).encode()),
         "made_with": made_with | computing | CELLS[notebook] | versions(),
     }
     buffer = io.BytesIO()
@@ -90,15 +90,14 @@ def load(results: Path, name: str, /, **expected: object) -> tuple[dict[str, np.
     if not path.is_file():
         raise ArtifactError(f"{path} is missing: {remedy}")
     header, arrays = _read(results, name)
-    found = header["parameters"]
-    flat = _flat(found)
+    flat = _flat(header["parameters"])
     for key, value in _flat(expected).items():
         if key not in flat or flat[key] != value:
             held = f"{key} = {flat[key]!r}" if key in flat else f"no parameter {key}"
             raise ArtifactError(f"{path} holds {held}, expected {key} = {value!r}: {remedy}")
     _check_up_to_date(results, name, header)
     note(path, header["fingerprint"])
-    return arrays, found
+    return arrays, header["parameters"]
 
 
 def fingerprint(path: Path) -> str | None:
@@ -106,12 +105,14 @@ def fingerprint(path: Path) -> str | None:
 
     So an artefact that is made again and comes out equal is the same to those who read it.
     """
-    if path.suffix == ".npz" and path.stem in MADE_BY and path.is_file():
+    if not path.is_file():
+        return None
+    if path.suffix == ".npz" and path.stem in MADE_BY:
         try:
             return _read(path.parents[1], path.stem)[0]["fingerprint"]
         except ArtifactError:
             pass
-    return sha256(path.read_bytes()) if path.is_file() else None
+    return sha256(path.read_bytes())
 
 
 def _read(results: Path, name: str) -> tuple[dict[str, object], dict[str, np.ndarray]]:
@@ -122,7 +123,7 @@ def _read(results: Path, name: str) -> tuple[dict[str, object], dict[str, np.nda
         again = f"run notebooks/{_notebook(name)}.ipynb again"
         raise ArtifactError(f"{path} is truncated or altered (its bytes and its checksum disagree): {again}")
     with np.load(io.BytesIO(data[:-SEAL]), allow_pickle=False) as archive:
-        arrays = {key: archive[key] for key in archive.files}
+        arrays = dict(archive)
     return json.loads(str(arrays.pop(HEADER))), arrays
 
 
@@ -131,20 +132,15 @@ def _check_up_to_date(results: Path, name: str, header: Mapping[str, Mapping[str
 
     An artefact or a notebook that is missing counts as unchanged; a module or a package that is missing, as changed.
     """
-    now = CODE | _cells(_notebook(name)) | versions()
-
-    def current(what: str, was: str) -> str | None:
-        if not what.startswith("data/"):
-            return now.get(what, was if what.startswith("notebooks/") else None)
-        before = Path(what).stem
-        if not _path(results, before).is_file():
-            return was
-        upstream, _ = _read(results, before)
-        _check_up_to_date(results, before, upstream)
-        return upstream["fingerprint"]
-
     made_with = header.get("made_with", {"version of this package": ""})  # which an older version did not write
-    if changed := [what for what, was in made_with.items() if current(what, was) != was]:
+    now = {what: was for what, was in made_with.items() if what.startswith(("data/", "notebooks/"))}
+    for before in [Path(what).stem for what in made_with if what.startswith("data/")]:
+        if _path(results, before).is_file():
+            upstream, _ = _read(results, before)
+            _check_up_to_date(results, before, upstream)
+            now[f"data/{before}.npz"] = upstream["fingerprint"]
+    now |= CODE | _cells(_notebook(name)) | versions()
+    if changed := [what for what, was in made_with.items() if now.get(what) != was]:
         again = f"run notebooks/{_notebook(name)}.ipynb again, in a new kernel"
         raise ArtifactError(f"{_path(results, name)} is outdated, made with another {changed[0]}: {again}")
 
@@ -192,8 +188,3 @@ def _flat(parameters: Mapping[str, object], prefix: str = "") -> dict[str, objec
     for key, value in parameters.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
-
-
-def _digest(array: np.ndarray) -> str:
-    """The SHA-256 of an array's dtype, shape and content."""
-    return sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())

@@ -56,15 +56,15 @@ def jax_fault() -> str:
     Tried in a process of its own, since XLA ends a process that has a flag which it does not know.
     """
     env = kernel_environment(Path(os.devnull))
+    command = [sys.executable, "-c", START]
     try:
-        command = [sys.executable, "-c", START]
         run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
         if not run.returncode:
             return ""
-        lines = [line for line in run.stderr.splitlines() if line.strip()] or [f"exit code {run.returncode}"]
+        fatal = re.findall(r"^F\d{4} .*?\] (.*)", run.stderr, re.MULTILINE)  # of XLA's log
+        reason = [f"exit code {run.returncode}", *filter(str.strip, run.stderr.splitlines()), *fatal][-1].strip()
     except subprocess.TimeoutExpired:
-        lines = [f"no answer within {PATIENCE} s"]
-    fatal = [line.partition("] ")[2] for line in lines if re.match(r"F\d{4} .*\] ", line)]  # of XLA's log
+        reason = f"no answer within {PATIENCE} s"
     heeded = [f"{name}={value}" for name, value in sorted(env.items()) if name.startswith(("JAX_", "XLA_"))]
     remedy = f"correct or unset what it heeds, {', '.join(heeded)}" if heeded else "make .venv anew: remove it"
-    return f"JAX does not start: {[*lines, *fatal][-1].strip()}; {remedy}"
+    return f"JAX does not start: {reason}; {remedy}"

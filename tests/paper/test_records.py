@@ -218,7 +218,7 @@ def test_kernels_tell_what_they_read_and_wrote(tmp_path, results):
     write_notebook(tmp_path, "01_a", MAKES, writes="`data/problem.npz`", parameters="")
     write_notebook(tmp_path, "02_b", TAKES, reads="`data/problem.npz`", parameters="")
     assert main(["--results", str(results)], notebooks=tmp_path) == 0
-    one, two = (records.last_run(tmp_path / f"{stem}.ipynb", results) for stem in ("01_a", "02_b"))
+    one, two = (json.loads((results / "notebooks" / f"{stem}.json").read_text()) for stem in ("01_a", "02_b"))
     assert {
         "data/problem.npz",
         "notebooks/01_a.ipynb",
