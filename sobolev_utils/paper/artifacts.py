@@ -1,10 +1,11 @@
-"""What one notebook hands to the next: safe formats, checksums, what made it, never half and never outdated."""
+"""What one notebook hands to the next: a file of arrays with a checksum and what made it, refused when outdated."""
 
 import io
 import itertools
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +36,9 @@ class ArtifactError(RuntimeError):
 
 
 def results_folder(folder: str | Path = "") -> Path:
-    """The absolute folder of all results: `folder`, else $SOBOLEV_RESULTS, else `results` in this checkout.
+    """The absolute folder of all results, not made: `folder`, else $SOBOLEV_RESULTS, else `results` in this checkout.
 
-    Makes no folder. Raises `ArtifactError` where none is named and the package runs outside its checkout.
+    Raises `ArtifactError` where none is named and the package runs outside its checkout.
     """
     if named := folder or os.environ.get("SOBOLEV_RESULTS", ""):
         return Path(named).expanduser().resolve()
@@ -53,14 +54,13 @@ def save(results: Path, name: str, arrays: Mapping[str, np.ndarray], *, paramete
     read or written. Raises `ArtifactError` for a name that is not in `MADE_BY`, `TypeError` for an array of anything
     but numbers, booleans or text and for parameters that JSON cannot hold, `ValueError` for NaN among these.
     """
-    notebook, path, parameters = _notebook(name), _path(results, name), _plain(parameters)
+    path, parameters = _path(results, name), _plain(parameters)
     arrays = {key: np.asarray(value) for key, value in sorted(arrays.items())}
     digests = {}
     for key, array in arrays.items():
         if array.dtype.kind not in "biufcU":
-            raise TypeError(
-                f"{name}: array {key!r} has dtype {array.dtype}; only numbers, booleans and text are saved"
-            )
+            wrong = f"array {key!r} has dtype {array.dtype}"
+            raise TypeError(f"{name}: {wrong}; only numbers, booleans and text are saved")
         digests[key] = sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
     before = itertools.takewhile(lambda other: other != name, MADE_BY)
     read = {f"data/{other}.npz": NOTES.get(os.path.abspath(_path(results, other))) for other in before}
@@ -69,7 +69,7 @@ def save(results: Path, name: str, arrays: Mapping[str, np.ndarray], *, paramete
     header = {
         "parameters": parameters,
         "fingerprint": sha256(json.dumps({"parameters": parameters, "arrays": digests}).encode()),
-        "made_with": made_with | computing | CELLS[notebook] | versions(),
+        "made_with": made_with | computing | CELLS[name] | versions(),
     }
     buffer = io.BytesIO()
     np.savez(buffer, **{HEADER: np.asarray(json.dumps(header)), **arrays})
@@ -86,7 +86,7 @@ def load(results: Path, name: str, /, **expected: object) -> tuple[dict[str, np.
     """
     path, expected = _path(results, name), _plain(expected)
     chosen = " ".join(f"-p {key} {value}" for key, value in expected.items() if not isinstance(value, dict))
-    remedy = f"run notebooks/{_notebook(name)}.ipynb first" + (f" (with {chosen})" if chosen else "")
+    remedy = f"run {_notebook(name)} first" + (f" (with {chosen})" if chosen else "")
     if not path.is_file():
         raise ArtifactError(f"{path} is missing: {remedy}")
     header, arrays = _read(results, name)
@@ -101,17 +101,12 @@ def load(results: Path, name: str, /, **expected: object) -> tuple[dict[str, np.
 
 
 def fingerprint(path: Path) -> str | None:
-    """The SHA-256 of a file, None where there is none; of an artefact, only of its parameters and arrays.
-
-    So an artefact that is made again and comes out equal is the same to those who read it.
-    """
+    """The SHA-256 of a file, None where there is none; of an artefact, of its content and not of what made it."""
     if not path.is_file():
         return None
     if path.suffix == ".npz" and path.stem in MADE_BY:
-        try:
+        with suppress(ArtifactError):
             return _read(path.parents[1], path.stem)[0]["fingerprint"]
-        except ArtifactError:
-            pass
     return sha256(path.read_bytes())
 
 
@@ -120,8 +115,8 @@ def _read(results: Path, name: str) -> tuple[dict[str, object], dict[str, np.nda
     path = _path(results, name)
     data = path.read_bytes()
     if sha256(data[:-SEAL]).encode() != data[-SEAL:]:
-        again = f"run notebooks/{_notebook(name)}.ipynb again"
-        raise ArtifactError(f"{path} is truncated or altered (its bytes and its checksum disagree): {again}")
+        why = "truncated or altered (its bytes and its checksum disagree)"
+        raise ArtifactError(f"{path} is {why}: run {_notebook(name)} again")
     with np.load(io.BytesIO(data[:-SEAL]), allow_pickle=False) as archive:
         arrays = dict(archive)
     return json.loads(str(arrays.pop(HEADER))), arrays
@@ -134,41 +129,42 @@ def _check_up_to_date(results: Path, name: str, header: Mapping[str, Mapping[str
     """
     made_with = header.get("made_with", {"version of this package": ""})  # which an older version did not write
     now = {what: was for what, was in made_with.items() if what.startswith(("data/", "notebooks/"))}
-    for before in [Path(what).stem for what in made_with if what.startswith("data/")]:
-        if _path(results, before).is_file():
-            upstream, _ = _read(results, before)
-            _check_up_to_date(results, before, upstream)
-            now[f"data/{before}.npz"] = upstream["fingerprint"]
-    now |= CODE | _cells(_notebook(name)) | versions()
+    for what in [what for what in now if what.startswith("data/") and (Path(results) / what).is_file()]:
+        before = Path(what).stem
+        upstream, _ = _read(results, before)
+        _check_up_to_date(results, before, upstream)
+        now[what] = upstream["fingerprint"]
+    now |= CODE | _cells(name) | versions()
     if changed := [what for what, was in made_with.items() if now.get(what) != was]:
-        again = f"run notebooks/{_notebook(name)}.ipynb again, in a new kernel"
+        again = f"run {_notebook(name)} again, in a new kernel"
         raise ArtifactError(f"{_path(results, name)} is outdated, made with another {changed[0]}: {again}")
 
 
 def _notebook(name: str) -> str:
-    """The stem of the notebook that makes artefact `name`."""
-    if name not in MADE_BY:
-        raise ArtifactError(f"unknown artefact {name!r}: expected one of {', '.join(MADE_BY)}")
-    return MADE_BY[name]
+    """The notebook that makes artefact `name`, by its path in the checkout."""
+    return f"notebooks/{MADE_BY[name]}.ipynb"
 
 
 def _path(results: Path, name: str) -> Path:
+    """Where artefact `name` is. Raises `ArtifactError` for a name that is not in `MADE_BY`."""
+    if name not in MADE_BY:
+        raise ArtifactError(f"unknown artefact {name!r}: expected one of {', '.join(MADE_BY)}")
     return Path(results) / "data" / f"{name}.npz"
 
 
-def _cells(notebook: str) -> dict[str, str | None]:
-    """The fingerprint of a notebook's code cells, None where they cannot be read, if it is here."""
-    path = CHECKOUT / "notebooks" / f"{notebook}.ipynb"
+def _cells(name: str) -> dict[str, str | None]:
+    """The fingerprint of the notebook that makes `name`: {} where it is missing, None where it cannot be read."""
+    notebook = _notebook(name)
     try:
-        return {f"notebooks/{path.name}": notebook_digest(path, code_only=True)}
+        return {notebook: notebook_digest(CHECKOUT / notebook, code_only=True)}
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, TypeError):
-        return {f"notebooks/{path.name}": None}
+        return {notebook: None}
 
 
 # Read when this process begins, like `CODE`: cells that are edited while it computes did not make its results.
-CELLS = {notebook: _cells(notebook) for notebook in MADE_BY.values()}
+CELLS = {name: _cells(name) for name in MADE_BY}
 
 
 def _plain(parameters: Mapping[str, object]) -> dict[str, object]:

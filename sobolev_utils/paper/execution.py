@@ -1,4 +1,7 @@
-"""Running one notebook to its end without a screen; a `ReproductionError` tells where and why it failed."""
+"""Running one notebook to its end without a screen; a `ReproductionError` tells where and why it failed.
+
+Jupyter, which takes more than a second to import, is imported where it runs something.
+"""
 
 import ast
 import asyncio
@@ -15,8 +18,6 @@ from weakref import WeakSet
 from sobolev_utils.paper.environment import jax_fault, kernel_environment, socket_folder
 from sobolev_utils.paper.files import write_bytes
 from sobolev_utils.paper.fingerprints import CODE, cells
-
-# Jupyter, which takes more than a second to import, is imported where it runs something.
 
 __all__ = ["ReproductionError", "end_in_good_order", "keep_outputs", "read_parameters", "run_notebook", "tell"]
 
@@ -54,10 +55,9 @@ def run_notebook(
 ) -> dict[str, str | None]:
     """Execute a notebook in its own folder, keep the executed copy in `<results>/notebooks`, and print one line.
 
-    Returns the checksum of each module that its kernel used, and of each file that it read or wrote, by the path from
-    `results`; the kernel has ended by then. Raises `ReproductionError` where JAX does not start, and unless all code
-    cells ran without an error, each within `timeout` seconds; then the copy is in `<results>/notebooks/failed`, and
-    that of an earlier run stays.
+    Returns the checksum of each module that its kernel, which has ended, used, and of each file that it read or
+    wrote, by the path from `results`. Raises `ReproductionError` where JAX does not start or a cell fails or takes
+    longer than `timeout` seconds; then the copy is in `<results>/notebooks/failed`, and that of an earlier run stays.
     """
     if why := jax_fault():
         raise ReproductionError(f"{path.stem} did not run: {why}")
@@ -147,10 +147,9 @@ def tell(stem: str, what: str) -> None:
 
 
 def keep_outputs(path: Path, copy: Path) -> None:
-    """Put the outputs and counts of the executed `copy` into the notebook at `path`, and nothing else.
+    """Put the outputs and counts of the executed `copy` into the notebook `path`; of a widget, its picture or text.
 
-    Of a widget, which ended with its kernel, only its picture or text. Raises `ReproductionError`, and changes
-    nothing, where the cells are no longer those that were executed.
+    Raises `ReproductionError`, and changes nothing, where the cells are no longer those that were executed.
     """
     import nbformat
 

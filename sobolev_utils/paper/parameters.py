@@ -71,8 +71,8 @@ def _box(lower, upper, strike, maturity, mean_variance) -> str:
     return "" if low <= strike <= high else f"spots for a strike of {strike:g}: these are for {low:.3g} to {high:.3g}"
 
 
-# How parameters must fit each other: a function of the named parameters returns what is expected of the first, or ""
-# where they fit. WITHIN: all are of one notebook; ACROSS: all but the first may be of an earlier notebook.
+# What is expected of the first of some parameters given the others, or "" where they fit. WITHIN: all are of one
+# notebook; ACROSS: all but the first may be of an earlier one.
 WITHIN: dict[str, Callable[..., str]] = {
     "exposure maturity": lambda t1, t2: "" if t2 - t1 >= 0.01 else f"0.01 years or more before maturity, {t2:g}",
     "strike volatility exposure maturity spread n_samples n_assets n_test": _strike,
@@ -102,36 +102,38 @@ def admitted(
     before: parameters of earlier notebooks, which these must fit. Raises ValueError for another type, a value out of
     its range in `RULES`, or values that do not fit each other.
     """
-    found = {name: _converted(name, value, kinds[name]) for name, value in given.items()}
+    found = {name: _converted(value, kinds[name]) for name, value in given.items()}
+    for name, value in found.items():
+        _require(name, value, _expected(value, kinds[name], RULES.get(name)))
     for names, relation in (WITHIN | ACROSS).items():
         first, *others = names.split()
         known = found if names in WITHIN else {**(before or {}), **found}
         if first in found and known.keys() >= set(others):
-            if expected := relation(found[first], *(known[name] for name in others)):
-                raise _refusal(first, found[first], expected)
+            _require(first, found[first], relation(found[first], *(known[name] for name in others)))
     return found
 
 
-def _converted(name: str, value: object, kind: type) -> object:
-    value = _as_float(value) if kind is float else value
+def _converted(value: object, kind: type) -> object:
+    if kind is list and type(value) is list:
+        return [_converted(entry, float) for entry in value]
+    return float(value) if kind is float and type(value) is int and abs(value) <= sys.float_info.max else value
+
+
+def _expected(value: object, kind: type, rule: tuple | None) -> str:
+    """The type, range or words expected of a value, or "" where it has them."""
     if type(value) is not kind:
-        raise _refusal(name, value, f"{'an' if kind is int else 'a'} {kind.__name__}")
-    rule = RULES.get(name)
+        return f"{'an' if kind is int else 'a'} {kind.__name__}"
     if rule is None or value in rule:
-        return value
+        return ""
     if kind is str:
-        raise _refusal(name, value, f"one of {', '.join(rule)}")
-    value = [_as_float(entry) for entry in value] if kind is list else value
+        return f"one of {', '.join(rule)}"
     entries = value if kind is list else [value]
-    if not all(type(entry) in (int, float) and rule[0] <= entry <= rule[1] for entry in entries):
-        least, most = (f"{end:,}" if type(end) is int else f"{end:g}" for end in rule)
-        raise _refusal(name, value, f"{'entries' if kind is list else 'a number'} from {least} to {most}")
-    return value
+    if all(type(entry) in (int, float) and rule[0] <= entry <= rule[1] for entry in entries):
+        return ""
+    least, most = (f"{end:,}" if type(end) is int else f"{end:g}" for end in rule)
+    return f"{'entries' if kind is list else 'a number'} from {least} to {most}"
 
 
-def _as_float(value: object) -> object:
-    return float(value) if type(value) is int and abs(value) <= sys.float_info.max else value
-
-
-def _refusal(name: str, value: object, expected: str) -> ValueError:
-    return ValueError(f"{name} = {value!r} is not admissible, expected {expected}")
+def _require(name: str, value: object, expected: str) -> None:
+    if expected:
+        raise ValueError(f"{name} = {value!r} is not admissible, expected {expected}")

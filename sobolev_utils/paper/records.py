@@ -22,8 +22,10 @@ UNRECORDED = (
 
 
 def write_record(path: Path, results: Path, record: Mapping[str, object]) -> None:
-    """Keep what a notebook has just been run with, and what it read and wrote."""
-    write_bytes(results / "notebooks" / f"{path.stem}.json", json.dumps(record, indent=1).encode())
+    """Keep what a notebook has just been run with, what it read and wrote, and the checksum of its executed copy."""
+    copy = f"notebooks/{path.name}"
+    data = json.dumps({**record, copy: fingerprint(results / copy)}, indent=1).encode()
+    write_bytes(results / "notebooks" / f"{path.stem}.json", data)
 
 
 def known_before(path: Path, parameters: Mapping[str, object]) -> dict[str, object]:

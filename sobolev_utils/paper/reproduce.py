@@ -1,4 +1,4 @@
-"""The whole paper without a screen: each notebook that something changed for, as soon as its data are there.
+"""The whole paper without a screen: each notebook for which something changed, when the data it reads are there.
 
 python -m sobolev_utils.paper.reproduce [STEM ...] [-p NAME VALUE]... [--results FOLDER] [--keep-outputs] [--force]
     [--timeout SECONDS]
@@ -8,10 +8,10 @@ import argparse
 import ast
 import logging
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sobolev_utils.paper.artifacts import ArtifactError, fingerprint, results_folder
+from sobolev_utils.paper.artifacts import ArtifactError, results_folder
 from sobolev_utils.paper.execution import (
     CELL_TIMEOUT,
     SAFE,
@@ -57,33 +57,26 @@ def as_run(paths: Sequence[Path], given: Mapping[str, object]) -> dict[str, dict
 
 
 def run_notebooks(
-    paths: Sequence[Path],
-    results: Path,
-    has: Mapping[str, Mapping[str, object]],
-    given: Collection[str],
-    *,
-    force: bool = False,
-    timeout: float = CELL_TIMEOUT,
+    paths: Sequence[Path], results: Path, has: Mapping[str, Mapping[str, object]], options: argparse.Namespace
 ) -> None:
-    """Run those of `paths` for which something changed since their last run, or all by `force`.
+    """Run those of `paths` for which something changed since their last run, or all by the `options`.
 
-    has: what each runs with, by stem; given: the names of parameters that are not left at their defaults. For one
-    process at a time: see `alone`. Raises `ReproductionError` where one fails and, before any work, as `waits` does.
+    has: what each runs with, by stem. For one process at a time: see `alone`. Raises `ReproductionError` where one
+    fails and, before any work, as `waits` does.
     """
-    order = waits(paths)
+    order, given = waits(paths), dict(options.parameters)
 
     def run(path: Path) -> None:
         known = known_before(path, has[path.stem])
-        why = reason_to_run(path, results, known) or "all are to run" * force
+        why = reason_to_run(path, results, known) or "all are to run" * options.force
         tell(path.stem, f"runs: {why}" if why else "skipped, nothing changed")
         if not why:
             return
         chosen = {name: value for name, value in has[path.stem].items() if name in given}
-        noted = run_notebook(path, results, chosen, timeout=timeout)
+        noted = run_notebook(path, results, chosen, timeout=options.timeout)
         if extra := undeclared(path, noted):
             raise ReproductionError(f"{path.stem}: its head does not name {', '.join(extra)}")
-        copy = f"notebooks/{path.name}"
-        write_record(path, results, {**known, **noted, copy: fingerprint(results / copy)})
+        write_record(path, results, {**known, **noted})
 
     for folder in {results, *(path.parent for path in paths)}:
         remove_dead_parts(folder)
@@ -102,11 +95,10 @@ def main(arguments: Sequence[str] | None = None, *, notebooks: Path = NOTEBOOKS)
             raise ReproductionError(f"no notebook named like 01_name.ipynb in {notebooks}")
         if unknown := sorted(set(options.stems) - set(every)):
             raise ReproductionError(f"no notebook {', '.join(unknown)} in {notebooks}; there are: {', '.join(every)}")
-        given = {name: parameter_value(text) for name, text in options.parameters}
         chosen = [path for stem, path in every.items() if stem in (options.stems or every)]
-        has = as_run(chosen, given)
+        has = as_run(chosen, {name: parameter_value(text) for name, text in options.parameters})
         with alone(results):
-            run_notebooks(chosen, results, has, given, force=options.force, timeout=options.timeout)
+            run_notebooks(chosen, results, has, options)
             for path in chosen if options.keep_outputs else []:
                 keep_outputs(path, results / "notebooks" / path.name)
             write_provenance(results, list(every.values()), has)

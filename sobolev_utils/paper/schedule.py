@@ -64,9 +64,8 @@ def waits(paths: Sequence[Path]) -> dict[Path, list[Path]]:
 def run_together(waits: dict[Path, list[Path]], run: Callable[[Path], None], seconds: Mapping[Path, float]) -> None:
     """Call `run(path)` for notebooks `AT_ONCE` at a time, each after those that it waits for, which stand before it.
 
-    Of those that are ready, the one with the longest critical path starts first: its own `seconds`, and those of the
-    longest chain of notebooks that wait for it. Raises what the first to fail raises, or KeyboardInterrupt, when all
-    others have been ended.
+    Of those that are ready, the one with the longest critical path of `seconds` starts first. Raises what the first
+    to fail raises, or KeyboardInterrupt, when all others have been ended.
     """
     order, ready, running, longest = TopologicalSorter(waits), [], {}, {}
     for path in reversed(waits):
