@@ -243,24 +243,23 @@ def two_at_once(world: World, tries: int) -> Outcome:
     return outcome
 
 
-def damage(world: World, tries: int) -> list[Outcome]:
-    """Cut an artefact at up to 100 `tries` lengths, flip bits of as many bytes; lost: what `load` does not refuse."""
-    path = save(world.results, "problem", {"x": np.arange(3)}, parameters={"seed": 42})
-    whole, bits = path.read_bytes(), random.Random(0)
-    cuts = [whole[:length] for length in range(len(whole))]
-    flips = [whole[:i] + bytes([byte ^ 1 << bits.randrange(8)]) + whole[i + 1 :] for i, byte in enumerate(whole)]
-    outcomes = [Outcome("artefact truncated, at every length"), Outcome("bit flipped, in every byte of an artefact")]
-    for outcome, changed in zip(outcomes, (cuts, flips), strict=True):
-        for data in changed[:: max(1, len(changed) // (100 * tries))]:
-            path.write_bytes(data)
-            outcome.tries += 1
-            try:
-                load(world.results, "problem")
-                outcome.lost += 1
-            except ArtifactError as error:
-                outcome.told = str(error)
-    path.write_bytes(whole)
-    return outcomes
+def flip(data: bytes, i: int) -> bytes:
+    return data[:i] + bytes([data[i] ^ 1 << i % 8]) + data[i + 1 :]
+
+
+def damage(world: World, tries: int, *, fault: str, change: Callable[[bytes, int], bytes]) -> Outcome:
+    """Change an artefact at up to 100 `tries` of its bytes; `lost` counts the changes that `load` does not refuse."""
+    path, outcome = save(world.results, "problem", {"x": np.arange(3)}, parameters={"seed": 42}), Outcome(fault)
+    whole = path.read_bytes()
+    for i in range(0, len(whole), max(1, len(whole) // (100 * tries))):
+        path.write_bytes(change(whole, i))
+        outcome.tries += 1
+        try:
+            load(world.results, "problem")
+            outcome.lost += 1
+        except ArtifactError as error:
+            outcome.told = str(error)
+    return outcome
 
 
 def disk(world: World, tries: int, *, fault: str, spoil: str, mend: str) -> Outcome:
@@ -353,8 +352,9 @@ FILL_UP = """with open("accident", "xb", buffering=0) as file:
         pass"""
 DIE = "open('accident', 'x'); os.kill(os.getpid(), 9)"
 
-FAULTS: dict[str, Callable[[World, int], Outcome | list[Outcome]]] = {
-    "damage": damage,
+FAULTS: dict[str, Callable[[World, int], Outcome]] = {
+    "cut": partial(damage, fault="artefact truncated, at every length", change=lambda data, i: data[:i]),
+    "flip": partial(damage, fault="bit flipped, in every byte of an artefact", change=flip),
     "kill": partial(strike_world, fault="kill -9 of the driver", blow=lambda driver, _: driver.kill()),
     "kill_all": partial(strike_world, fault="kill -9 of the driver and its kernels", blow=kill_all),
     "interrupt": partial(strike_world, fault="Ctrl-C", blow=lambda driver, _: driver.send_signal(signal.SIGINT)),
@@ -366,7 +366,7 @@ FAULTS: dict[str, Callable[[World, int], Outcome | list[Outcome]]] = {
     "read_only": partial(disk, fault="results read-only", spoil=REMOUNT.format("ro"), mend=REMOUNT.format("rw")),
     "paper": kill_paper,
 }
-TRIES = {"damage": 100, "kill": 50, "kill_all": 50, "interrupt": 20, "paper": 10}
+TRIES = {"cut": 100, "flip": 100, "kill": 50, "kill_all": 50, "interrupt": 20, "paper": 10}
 MOUNTS = ("full", "fills", "read_only")
 
 
@@ -376,17 +376,12 @@ def permitted(wrapper: Sequence[str]) -> bool:
     return bool(there) and subprocess.run([*wrapper, "true"], capture_output=True, check=False).returncode == 0
 
 
-def try_out(name: str, tries: int) -> list[Outcome]:
-    """The outcomes of a fault by its name, in a folder of its own; one that mounts needs `WITH_MOUNTS` around it."""
-    with tempfile.TemporaryDirectory() as folder:
-        outcomes = FAULTS[name](World(Path(folder)), tries)
-    return outcomes if isinstance(outcomes, list) else [outcomes]
-
-
 def main(names: Sequence[str]) -> int:
     """Try the faults of `names`, or all and write the table; return how much was lost, left running, or not said."""
     if names[:1] == ["--inside"]:
-        print(json.dumps([asdict(outcome) for outcome in try_out(names[1], int(names[2]))]))
+        with tempfile.TemporaryDirectory() as folder:
+            outcome = FAULTS[names[1]](World(Path(folder)), int(names[2]))
+        print(json.dumps(asdict(outcome)))
         return 0
     outcomes = []
     for name in names or FAULTS:
@@ -397,9 +392,8 @@ def main(names: Sequence[str]) -> int:
             continue
         inside = [*around, sys.executable, "-m", "faults", "--inside", name, str(TRIES.get(name, 10))]
         answer = subprocess.run(inside, stdout=subprocess.PIPE, text=True, check=True).stdout
-        for outcome in json.loads(answer):
-            print(*(f"{key}: {value}" for key, value in outcome.items()), sep="\n  ", flush=True)
-            outcomes.append(outcome)
+        outcomes.append(json.loads(answer))
+        print(*(f"{key}: {value}" for key, value in outcomes[-1].items()), sep="\n  ", flush=True)
     table = pd.DataFrame(outcomes).drop(columns="told").round({"seconds": 1})
     if not names:
         print(*save_table(results_folder(), "faults", table))

@@ -86,7 +86,7 @@ def load(results: Path, name: str, /, **expected: object) -> tuple[dict[str, np.
     """
     path, expected = _path(results, name), _plain(expected)
     chosen = " ".join(f"-p {key} {value}" for key, value in expected.items() if not isinstance(value, dict))
-    remedy = f"run {_notebook(name)} first" + (f" (with {chosen})" if chosen else "")
+    remedy = f"run notebooks/{MADE_BY[name]}.ipynb first" + (f" (with {chosen})" if chosen else "")
     if not path.is_file():
         raise ArtifactError(f"{path} is missing: {remedy}")
     header, arrays = _read(results, name)
@@ -115,8 +115,8 @@ def _read(results: Path, name: str) -> tuple[dict[str, object], dict[str, np.nda
     path = _path(results, name)
     data = path.read_bytes()
     if sha256(data[:-SEAL]).encode() != data[-SEAL:]:
-        why = "truncated or altered (its bytes and its checksum disagree)"
-        raise ArtifactError(f"{path} is {why}: run {_notebook(name)} again")
+        again = f"run notebooks/{MADE_BY[name]}.ipynb again"
+        raise ArtifactError(f"{path} is truncated or altered (its bytes and its checksum disagree): {again}")
     with np.load(io.BytesIO(data[:-SEAL]), allow_pickle=False) as archive:
         arrays = dict(archive)
     return json.loads(str(arrays.pop(HEADER))), arrays
@@ -136,13 +136,8 @@ def _check_up_to_date(results: Path, name: str, header: Mapping[str, Mapping[str
         now[what] = upstream["fingerprint"]
     now |= CODE | _cells(name) | versions()
     if changed := [what for what, was in made_with.items() if now.get(what) != was]:
-        again = f"run {_notebook(name)} again, in a new kernel"
+        again = f"run notebooks/{MADE_BY[name]}.ipynb again, in a new kernel"
         raise ArtifactError(f"{_path(results, name)} is outdated, made with another {changed[0]}: {again}")
-
-
-def _notebook(name: str) -> str:
-    """The notebook that makes artefact `name`, by its path in the checkout."""
-    return f"notebooks/{MADE_BY[name]}.ipynb"
 
 
 def _path(results: Path, name: str) -> Path:
@@ -154,7 +149,7 @@ def _path(results: Path, name: str) -> Path:
 
 def _cells(name: str) -> dict[str, str | None]:
     """The fingerprint of the notebook that makes `name`: {} where it is missing, None where it cannot be read."""
-    notebook = _notebook(name)
+    notebook = f"notebooks/{MADE_BY[name]}.ipynb"
     try:
         return {notebook: notebook_digest(CHECKOUT / notebook, code_only=True)}
     except FileNotFoundError:
