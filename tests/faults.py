@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from sobolev_utils.paper.artifacts import MADE_BY, SEAL, ArtifactError, load, re
 from sobolev_utils.paper.fingerprints import sha256
 from sobolev_utils.paper.outputs import save_table
 
+NAMES = list(MADE_BY)[:2]  # of the artefacts of notebooks 01 and 02
 FILES = 8  # that a stand-in writes beside its artefact
 SECONDS = 30  # that a reproduction may take to end by itself after an accident
 PIPES = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
@@ -66,19 +68,18 @@ class World:
     """Stand-ins for notebooks 01 and 02, their results, and runs of them."""
 
     def __init__(self, folder: Path) -> None:
-        self.notebooks, self.results, self.version = folder / "notebooks", folder / "results", 0
+        self.folder, self.notebooks, self.results = folder, folder / "notebooks", folder / "results"
+        self.version = 0
 
     def change(self, accident: str = "") -> None:
         """The notebooks in their next version, with an accident in the second."""
         self.version += 1
-        for number, (name, stem) in enumerate(list(MADE_BY.items())[:2]):
-            before = list(MADE_BY)[:number]
+        first, second = NAMES
+        for name, before, sources in ((first, [], [KERNEL]), (second, [first], [KERNEL, accident])):
             writes = WRITES.format(version=self.version, reads=before, name=name, files=FILES)
-            sources = [KERNEL, *([accident] if accident and number == 1 else []), writes]
             reads = ", ".join(f"`data/{other}.npz`" for other in before) or "nothing"
-            files = [f"data/{name}.npz", *(f"tables/{name}_{i}.csv" for i in range(FILES))]
-            made = ", ".join(f"`{file}`" for file in files)
-            write_notebook(self.notebooks, stem, *sources, parameters="", reads=reads, writes=made)
+            made = ", ".join([f"`data/{name}.npz`", *(f"`tables/{name}_{i}.csv`" for i in range(FILES))])
+            write_notebook(self.notebooks, MADE_BY[name], *sources, writes, parameters="", reads=reads, writes=made)
 
     def start(self, *arguments: str) -> subprocess.Popen:
         return subprocess.Popen(command(self.notebooks, self.results, *arguments), **PIPES)
@@ -112,7 +113,7 @@ class World:
         with self.start() as driver:
             err = driver.communicate()[1]
         wrong = self.damaged() + ([err] if driver.returncode else [])
-        for name in list(MADE_BY)[:2]:
+        for name in NAMES:
             if wrong or load(self.results, name)[0]["x"][0] != self.version:
                 wrong.append(name)
         return wrong + [path.name for path in self.results.rglob("*.part")]
@@ -121,13 +122,10 @@ class World:
 def children(pid: int) -> list[int]:
     """The processes that `pid` has started."""
     try:
-        return [
-            int(one)
-            for task in Path(f"/proc/{pid}/task").iterdir()
-            for one in (task / "children").read_text().split()
-        ]
+        texts = [(task / "children").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
     except OSError:
         return []
+    return [int(child) for text in texts for child in text.split()]
 
 
 def kernels_end(kernels: Sequence[int], since: float, outcome: Outcome) -> None:
@@ -179,7 +177,7 @@ def strike(
 
 
 def strike_world(
-    world: World, fault: str, tries: int, blow: Callable[[subprocess.Popen, list[int]], None]
+    world: World, tries: int, *, fault: str, blow: Callable[[subprocess.Popen, list[int]], None]
 ) -> Outcome:
     """Strike runs of the stand-ins, in a new version each; every tenth time the next run must end well."""
     outcome = Outcome(fault)
@@ -207,7 +205,7 @@ def kill_all(driver: subprocess.Popen, kernels: list[int]) -> None:
             os.kill(kernel, signal.SIGKILL)
 
 
-def from_within(world: World, fault: str, tries: int, accident: str, *arguments: str) -> Outcome:
+def from_within(world: World, tries: int, *, fault: str, accident: str, arguments: Sequence[str] = ()) -> Outcome:
     """Run notebooks with an accident in a cell of the second; then the next run, without it, must end well."""
     outcome = Outcome(fault)
     for _ in range(tries):
@@ -245,28 +243,27 @@ def two_at_once(world: World, tries: int) -> Outcome:
     return outcome
 
 
-def damage(world: World, tries: int) -> list[Outcome]:
-    """Cut an artefact at every length, flip a bit of every byte; `lost` counts what a reader would not be told."""
-    path = save(world.results, "problem", {"x": np.arange(3)}, parameters={"seed": 42})
-    whole, bits = path.read_bytes(), random.Random(0)
-    cuts = [whole[:length] for length in range(len(whole))]
-    flips = [whole[:i] + bytes([byte ^ 1 << bits.randrange(8)]) + whole[i + 1 :] for i, byte in enumerate(whole)]
-    outcomes = [Outcome("artefact truncated, at every length"), Outcome("bit flipped, in every byte of an artefact")]
-    for outcome, changed in zip(outcomes, (cuts, flips), strict=True):
-        for data in changed[:: max(1, len(changed) // tries)]:
-            path.write_bytes(data)
-            outcome.tries += 1
-            try:
-                load(world.results, "problem")
-                outcome.lost += 1
-            except ArtifactError as error:
-                outcome.told = str(error)
-    path.write_bytes(whole)
-    return outcomes
+def flip(data: bytes, i: int) -> bytes:
+    return data[:i] + bytes([data[i] ^ 1 << i % 8]) + data[i + 1 :]
 
 
-def disk(world: World, fault: str, tries: int, *commands: str) -> Outcome:
-    """Run the notebooks in a results folder that `commands` have spoilt; other commands, after "|", mend it."""
+def damage(world: World, tries: int, *, fault: str, change: Callable[[bytes, int], bytes]) -> Outcome:
+    """Change an artefact at up to 100 `tries` of its bytes; `lost` counts the changes that `load` does not refuse."""
+    path, outcome = save(world.results, "problem", {"x": np.arange(3)}, parameters={"seed": 42}), Outcome(fault)
+    whole = path.read_bytes()
+    for i in range(0, len(whole), max(1, len(whole) // (100 * tries))):
+        path.write_bytes(change(whole, i))
+        outcome.tries += 1
+        try:
+            load(world.results, "problem")
+            outcome.lost += 1
+        except ArtifactError as error:
+            outcome.told = str(error)
+    return outcome
+
+
+def disk(world: World, tries: int, *, fault: str, spoil: str, mend: str) -> Outcome:
+    """Run the notebooks in a results folder after the command `spoil`, and again after `mend`."""
     outcome = Outcome(fault)
     world.results.mkdir(parents=True, exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", world.results], check=True)
@@ -274,27 +271,27 @@ def disk(world: World, fault: str, tries: int, *commands: str) -> Outcome:
     outcome.lost += len(world.finish())
     for _ in range(tries):
         world.change()
-        spoil, mend = (command.format(results=world.results) for command in commands)
-        subprocess.run(spoil, shell=True, check=False, stderr=subprocess.DEVNULL)
+        subprocess.run(spoil.format(results=world.results), shell=True, check=False, stderr=subprocess.DEVNULL)
         since = time.monotonic()
         with world.start() as driver:
             ended(driver, since, outcome)
         outcome.tries += 1
         outcome.lost += len(world.damaged())
-        subprocess.run(mend, shell=True, check=True)
+        subprocess.run(mend.format(results=world.results), shell=True, check=True)
         outcome.lost += len(world.finish())
     subprocess.run(["umount", world.results], check=True)
     return outcome
 
 
-def fills(folder: Path, tries: int) -> Outcome:
+def fills(world: World, tries: int) -> Outcome:
     """Run notebooks of which one fills the disk that holds all there is, temporary files too."""
-    (folder / "disk").mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", folder / "disk"], check=True)
-    (folder / "disk" / "tmp").mkdir()
-    os.environ["TMPDIR"] = str(folder / "disk" / "tmp")
-    outcome = from_within(World(folder / "disk"), "a cell fills the disk, temporary files on it", tries, FILL_UP)
-    subprocess.run(["umount", folder / "disk"], check=True)
+    full = World(world.folder / "disk")
+    full.folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", full.folder], check=True)
+    (full.folder / "tmp").mkdir()
+    os.environ["TMPDIR"] = str(full.folder / "tmp")
+    outcome = from_within(full, tries, fault="a cell fills the disk, temporary files on it", accident=FILL_UP)
+    subprocess.run(["umount", full.folder], check=True)
     return outcome
 
 
@@ -320,15 +317,16 @@ def made(results: Path) -> dict[str, str]:
     return {path.name: sha256(path.read_bytes()) for path in files}
 
 
-def kill_paper(folder: Path, tries: int) -> Outcome:
+def kill_paper(world: World, tries: int) -> Outcome:
     """kill -9 while notebooks 01 and 02 run, with no network; then a run to the end, and one that skips both.
 
     What is there in the end has to be what a run without kills leaves, to the byte.
     """
-    outcome, stems = Outcome("kill -9, notebooks 01 and 02, no network"), list(MADE_BY.values())[:2]
+    outcome, stems = Outcome("kill -9, notebooks 01 and 02, no network"), [MADE_BY[name] for name in NAMES]
     reproduce = [*WITHOUT_NETWORK, sys.executable, "-m", "sobolev_utils.paper.reproduce", *stems, "--results"]
-    subprocess.run([*reproduce, str(folder / "undisturbed")], capture_output=True, check=True)
-    expected, folder = made(folder / "undisturbed"), folder / "killed"
+    undisturbed, folder = world.folder / "undisturbed", world.folder / "killed"
+    subprocess.run([*reproduce, str(undisturbed)], capture_output=True, check=True)
+    expected = made(undisturbed)
     again = [*reproduce, str(folder)]
 
     def start() -> subprocess.Popen:
@@ -347,32 +345,28 @@ def kill_paper(folder: Path, tries: int) -> Outcome:
 WITHOUT_NETWORK = ["unshare", "--map-root-user", "--net"]
 WITH_MOUNTS = ["unshare", "--map-root-user", "--mount"]
 FILL = "head -c 100m /dev/zero > {results}/.filler"
+REMOUNT = "mount -o remount,{} {{results}}"
 HANG = "open('accident', 'x'); import time; time.sleep(600)"
 FILL_UP = """with open("accident", "xb", buffering=0) as file:
     while file.write(bytes(2**16)) == 2**16:
         pass"""
 DIE = "open('accident', 'x'); os.kill(os.getpid(), 9)"
 
-FAULTS: dict[str, Callable[[Path, int], Outcome | list[Outcome]]] = {
-    "damage": lambda folder, n: damage(World(folder), 100 * n),
-    "kill": lambda folder, n: strike_world(
-        World(folder), "kill -9 of the driver", n, lambda driver, _: driver.kill()
-    ),
-    "kill_all": lambda folder, n: strike_world(World(folder), "kill -9 of the driver and its kernels", n, kill_all),
-    "interrupt": lambda folder, n: strike_world(
-        World(folder), "Ctrl-C", n, lambda driver, _: driver.send_signal(signal.SIGINT)
-    ),
-    "kernel": lambda folder, n: from_within(World(folder), "kill -9 of a kernel, in a cell", n, DIE),
-    "hang": lambda folder, n: from_within(World(folder), "cell hangs, timeout of 2 s", n, HANG, "--timeout", "2"),
-    "two": lambda folder, n: two_at_once(World(folder), n),
-    "full": lambda folder, n: disk(World(folder), "disk full", n, FILL, "rm {results}/.filler"),
+FAULTS: dict[str, Callable[[World, int], Outcome]] = {
+    "cut": partial(damage, fault="artefact truncated, at every length", change=lambda data, i: data[:i]),
+    "flip": partial(damage, fault="bit flipped, in every byte of an artefact", change=flip),
+    "kill": partial(strike_world, fault="kill -9 of the driver", blow=lambda driver, _: driver.kill()),
+    "kill_all": partial(strike_world, fault="kill -9 of the driver and its kernels", blow=kill_all),
+    "interrupt": partial(strike_world, fault="Ctrl-C", blow=lambda driver, _: driver.send_signal(signal.SIGINT)),
+    "kernel": partial(from_within, fault="kill -9 of a kernel, in a cell", accident=DIE),
+    "hang": partial(from_within, fault="cell hangs, timeout of 2 s", accident=HANG, arguments=["--timeout", "2"]),
+    "two": two_at_once,
+    "full": partial(disk, fault="disk full", spoil=FILL, mend="rm {results}/.filler"),
     "fills": fills,
-    "read_only": lambda folder, n: disk(
-        World(folder), "results read-only", n, "mount -o remount,ro {results}", "mount -o remount,rw {results}"
-    ),
+    "read_only": partial(disk, fault="results read-only", spoil=REMOUNT.format("ro"), mend=REMOUNT.format("rw")),
     "paper": kill_paper,
 }
-TRIES = {"damage": 100, "kill": 50, "kill_all": 50, "interrupt": 20, "paper": 10}
+TRIES = {"cut": 100, "flip": 100, "kill": 50, "kill_all": 50, "interrupt": 20, "paper": 10}
 MOUNTS = ("full", "fills", "read_only")
 
 
@@ -382,17 +376,12 @@ def permitted(wrapper: Sequence[str]) -> bool:
     return bool(there) and subprocess.run([*wrapper, "true"], capture_output=True, check=False).returncode == 0
 
 
-def try_out(name: str, tries: int) -> list[Outcome]:
-    """The outcomes of a fault by its name, in a folder of its own; one that mounts needs `WITH_MOUNTS` around it."""
-    with tempfile.TemporaryDirectory() as folder:
-        outcomes = FAULTS[name](Path(folder), tries)
-    return outcomes if isinstance(outcomes, list) else [outcomes]
-
-
 def main(names: Sequence[str]) -> int:
     """Try the faults of `names`, or all and write the table; return how much was lost, left running, or not said."""
     if names[:1] == ["--inside"]:
-        print(json.dumps([asdict(outcome) for outcome in try_out(names[1], int(names[2]))]))
+        with tempfile.TemporaryDirectory() as folder:
+            outcome = FAULTS[names[1]](World(Path(folder)), int(names[2]))
+        print(json.dumps(asdict(outcome)))
         return 0
     outcomes = []
     for name in names or FAULTS:
@@ -403,9 +392,8 @@ def main(names: Sequence[str]) -> int:
             continue
         inside = [*around, sys.executable, "-m", "faults", "--inside", name, str(TRIES.get(name, 10))]
         answer = subprocess.run(inside, stdout=subprocess.PIPE, text=True, check=True).stdout
-        for outcome in json.loads(answer):
-            print(*(f"{key}: {value}" for key, value in outcome.items()), sep="\n  ", flush=True)
-            outcomes.append(outcome)
+        outcomes.append(json.loads(answer))
+        print(*(f"{key}: {value}" for key, value in outcomes[-1].items()), sep="\n  ", flush=True)
     table = pd.DataFrame(outcomes).drop(columns="told").round({"seconds": 1})
     if not names:
         print(*save_table(results_folder(), "faults", table))

@@ -37,11 +37,6 @@ def test_a_traced_constant_need_not_equal_itself():
     assert jax.jit(METHODS["intervals"](f))(X, jnp.nan)[1]
 
 
-def traced(enclose, f, *arguments):
-    """The shapes of an enclosure, which is not computed."""
-    return jax.eval_shape(enclose(f), *arguments)
-
-
 def place(x):
     """An integer that the first interval leaves open."""
     return jnp.where(x[0] > 0.5, np.int32(2), jnp.where(x[0] > 0, np.int32(1), np.int32(0)))
@@ -93,7 +88,7 @@ def test_integers_that_are_open_are_refused_by_primitive_and_line(enclose, name)
     line = rf"'{name.strip()}', used at {re.escape(__file__)}:{f.__code__.co_firstlineno}\b"
     line = line if f is not jnp.argmax else "'argmax', used at"
     with pytest.raises(NotImplementedError, match=line):
-        traced(enclose, f, X)
+        jax.eval_shape(enclose(f), X)
 
 
 NAN = np.array([np.nan, 1.0, 2.0])

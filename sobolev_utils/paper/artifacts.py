@@ -1,10 +1,11 @@
-"""What one notebook hands to the next: safe formats, checksums, what made it, never half and never outdated."""
+"""What one notebook hands to the next: a file of arrays with a checksum and what made it, refused when outdated."""
 
 import io
 import itertools
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +36,9 @@ class ArtifactError(RuntimeError):
 
 
 def results_folder(folder: str | Path = "") -> Path:
-    """The absolute folder of all results: `folder`, else $SOBOLEV_RESULTS, else `results` in this checkout.
+    """The absolute folder of all results, not made: `folder`, else $SOBOLEV_RESULTS, else `results` in this checkout.
 
-    Makes no folder. Raises `ArtifactError` where none is named and the package runs outside its checkout.
+    Raises `ArtifactError` where none is named and the package runs outside its checkout.
     """
     if named := folder or os.environ.get("SOBOLEV_RESULTS", ""):
         return Path(named).expanduser().resolve()
@@ -49,27 +50,26 @@ def results_folder(folder: str | Path = "") -> Path:
 def save(results: Path, name: str, arrays: Mapping[str, np.ndarray], *, parameters: Mapping[str, object]) -> Path:
     """Write `arrays` and the `parameters` behind them to `results/data/<name>.npz`; same content, same bytes.
 
-    The header also holds what it was made with: the code, the versions, and the artefacts before it that this process
-    has read from `results` or written there. Raises `ArtifactError` for a name that is not in `MADE_BY`, `TypeError`
-    for an array of anything but numbers, booleans or text and for parameters that JSON cannot hold, `ValueError` for
-    NaN among these.
+    The header also holds what made it: code, versions, and the earlier artefacts of `results` that this process has
+    read or written. Raises `ArtifactError` for a name that is not in `MADE_BY`, `TypeError` for an array of anything
+    but numbers, booleans or text and for parameters that JSON cannot hold, `ValueError` for NaN among these.
     """
-    notebook, path, parameters = _notebook(name), _path(results, name), _plain(parameters)
+    path, parameters = _path(results, name), _plain(parameters)
     arrays = {key: np.asarray(value) for key, value in sorted(arrays.items())}
+    digests = {}
     for key, array in arrays.items():
         if array.dtype.kind not in "biufcU":
-            raise TypeError(
-                f"{name}: array {key!r} has dtype {array.dtype}; only numbers, booleans and text are saved"
-            )
-    content = {"parameters": parameters, "arrays": {key: _digest(array) for key, array in arrays.items()}}
+            wrong = f"array {key!r} has dtype {array.dtype}"
+            raise TypeError(f"{name}: {wrong}; only numbers, booleans and text are saved")
+        digests[key] = sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
     before = itertools.takewhile(lambda other: other != name, MADE_BY)
     read = {f"data/{other}.npz": NOTES.get(os.path.abspath(_path(results, other))) for other in before}
-    computing = {file: digest for file, digest in code_in_use().items() if Path(file).name not in DRAWS}
     made_with = {file: digest for file, digest in read.items() if digest}
+    computing = {file: digest for file, digest in code_in_use().items() if Path(file).name not in DRAWS}
     header = {
         "parameters": parameters,
-        "fingerprint": sha256(json.dumps(content).encode()),
-        "made_with": made_with | computing | CELLS[notebook] | versions(),
+        "fingerprint": sha256(json.dumps({"parameters": parameters, "arrays": digests}).encode()),
+        "made_with": made_with | computing | CELLS[name] | versions(),
     }
     buffer = io.BytesIO()
     np.savez(buffer, **{HEADER: np.asarray(json.dumps(header)), **arrays})
@@ -86,32 +86,28 @@ def load(results: Path, name: str, /, **expected: object) -> tuple[dict[str, np.
     """
     path, expected = _path(results, name), _plain(expected)
     chosen = " ".join(f"-p {key} {value}" for key, value in expected.items() if not isinstance(value, dict))
-    remedy = f"run notebooks/{_notebook(name)}.ipynb first" + (f" (with {chosen})" if chosen else "")
+    remedy = f"run notebooks/{MADE_BY[name]}.ipynb first" + (f" (with {chosen})" if chosen else "")
     if not path.is_file():
         raise ArtifactError(f"{path} is missing: {remedy}")
     header, arrays = _read(results, name)
-    found = header["parameters"]
-    flat = _flat(found)
+    flat = _flat(header["parameters"])
     for key, value in _flat(expected).items():
         if key not in flat or flat[key] != value:
             held = f"{key} = {flat[key]!r}" if key in flat else f"no parameter {key}"
             raise ArtifactError(f"{path} holds {held}, expected {key} = {value!r}: {remedy}")
     _check_up_to_date(results, name, header)
     note(path, header["fingerprint"])
-    return arrays, found
+    return arrays, header["parameters"]
 
 
 def fingerprint(path: Path) -> str | None:
-    """The SHA-256 of a file, None where there is none; of an artefact, only of its parameters and arrays.
-
-    So an artefact that is made again and comes out equal is the same to those who read it.
-    """
-    if path.suffix == ".npz" and path.stem in MADE_BY and path.is_file():
-        try:
+    """The SHA-256 of a file, None where there is none; of an artefact, of its content and not of what made it."""
+    if not path.is_file():
+        return None
+    if path.suffix == ".npz" and path.stem in MADE_BY:
+        with suppress(ArtifactError):
             return _read(path.parents[1], path.stem)[0]["fingerprint"]
-        except ArtifactError:
-            pass
-    return sha256(path.read_bytes()) if path.is_file() else None
+    return sha256(path.read_bytes())
 
 
 def _read(results: Path, name: str) -> tuple[dict[str, object], dict[str, np.ndarray]]:
@@ -119,10 +115,10 @@ def _read(results: Path, name: str) -> tuple[dict[str, object], dict[str, np.nda
     path = _path(results, name)
     data = path.read_bytes()
     if sha256(data[:-SEAL]).encode() != data[-SEAL:]:
-        again = f"run notebooks/{_notebook(name)}.ipynb again"
+        again = f"run notebooks/{MADE_BY[name]}.ipynb again"
         raise ArtifactError(f"{path} is truncated or altered (its bytes and its checksum disagree): {again}")
     with np.load(io.BytesIO(data[:-SEAL]), allow_pickle=False) as archive:
-        arrays = {key: archive[key] for key in archive.files}
+        arrays = dict(archive)
     return json.loads(str(arrays.pop(HEADER))), arrays
 
 
@@ -131,48 +127,39 @@ def _check_up_to_date(results: Path, name: str, header: Mapping[str, Mapping[str
 
     An artefact or a notebook that is missing counts as unchanged; a module or a package that is missing, as changed.
     """
-    now = CODE | _cells(_notebook(name)) | versions()
-
-    def current(what: str, was: str) -> str | None:
-        if not what.startswith("data/"):
-            return now.get(what, was if what.startswith("notebooks/") else None)
+    made_with = header.get("made_with", {"version of this package": ""})  # which an older version did not write
+    now = {what: was for what, was in made_with.items() if what.startswith(("data/", "notebooks/"))}
+    for what in [what for what in now if what.startswith("data/") and (Path(results) / what).is_file()]:
         before = Path(what).stem
-        if not _path(results, before).is_file():
-            return was
         upstream, _ = _read(results, before)
         _check_up_to_date(results, before, upstream)
-        return upstream["fingerprint"]
-
-    made_with = header.get("made_with", {"version of this package": ""})  # which an older version did not write
-    if changed := [what for what, was in made_with.items() if current(what, was) != was]:
-        again = f"run notebooks/{_notebook(name)}.ipynb again, in a new kernel"
+        now[what] = upstream["fingerprint"]
+    now |= CODE | _cells(name) | versions()
+    if changed := [what for what, was in made_with.items() if now.get(what) != was]:
+        again = f"run notebooks/{MADE_BY[name]}.ipynb again, in a new kernel"
         raise ArtifactError(f"{_path(results, name)} is outdated, made with another {changed[0]}: {again}")
 
 
-def _notebook(name: str) -> str:
-    """The stem of the notebook that makes artefact `name`."""
+def _path(results: Path, name: str) -> Path:
+    """Where artefact `name` is. Raises `ArtifactError` for a name that is not in `MADE_BY`."""
     if name not in MADE_BY:
         raise ArtifactError(f"unknown artefact {name!r}: expected one of {', '.join(MADE_BY)}")
-    return MADE_BY[name]
-
-
-def _path(results: Path, name: str) -> Path:
     return Path(results) / "data" / f"{name}.npz"
 
 
-def _cells(notebook: str) -> dict[str, str | None]:
-    """The fingerprint of a notebook's code cells, None where they cannot be read, if it is here."""
-    path = CHECKOUT / "notebooks" / f"{notebook}.ipynb"
+def _cells(name: str) -> dict[str, str | None]:
+    """The fingerprint of the notebook that makes `name`: {} where it is missing, None where it cannot be read."""
+    notebook = f"notebooks/{MADE_BY[name]}.ipynb"
     try:
-        return {f"notebooks/{path.name}": notebook_digest(path, code_only=True)}
+        return {notebook: notebook_digest(CHECKOUT / notebook, code_only=True)}
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, TypeError):
-        return {f"notebooks/{path.name}": None}
+        return {notebook: None}
 
 
 # Read when this process begins, like `CODE`: cells that are edited while it computes did not make its results.
-CELLS = {notebook: _cells(notebook) for notebook in MADE_BY.values()}
+CELLS = {name: _cells(name) for name in MADE_BY}
 
 
 def _plain(parameters: Mapping[str, object]) -> dict[str, object]:
@@ -192,8 +179,3 @@ def _flat(parameters: Mapping[str, object], prefix: str = "") -> dict[str, objec
     for key, value in parameters.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
-
-
-def _digest(array: np.ndarray) -> str:
-    """The SHA-256 of an array's dtype, shape and content."""
-    return sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())

@@ -21,28 +21,22 @@ SOCKET_PATH = 80  # bytes: a socket's path may have 103 on some systems, and the
 
 
 def kernel_environment(scratch: Path) -> dict[str, str]:
-    """The variables of this process, without the settings of a user that would change what a notebook does.
-
-    This package comes before any other of its name, figures enter the notebook, and the home folder's settings of
-    IPython and Matplotlib are not read. IPython keeps its own files in `scratch`.
-    """
+    """The variables of this process, without the settings of a user that would change what a notebook does."""
     ours = str(Path(__file__).resolve().parents[2])
     return os.environ | {
+        # this package before any other of its name
         "PYTHONPATH": os.pathsep.join(filter(None, [ours, os.environ.get("PYTHONPATH")])),
         "PYTHONOPTIMIZE": "",  # assertions count
         "PYTHONSTARTUP": "",
         "PYTHONUTF8": "1",
-        "IPYTHONDIR": str(scratch / "ipython"),
+        "IPYTHONDIR": str(scratch / "ipython"),  # not the settings of the home folder
         "MATPLOTLIBRC": os.devnull,
-        "MPLBACKEND": "",
+        "MPLBACKEND": "",  # figures enter the notebook
     }
 
 
 def socket_folder() -> tempfile.TemporaryDirectory:
-    """A new folder whose path is short enough for sockets, also where that of $TMPDIR is too long.
-
-    Raises OSError where there is none.
-    """
+    """A new folder whose path is short enough for sockets, even if $TMPDIR is too long. Raises OSError for none."""
     for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):
         if len(os.fsencode(parent)) <= SOCKET_PATH and os.access(parent, os.W_OK | os.X_OK):
             return tempfile.TemporaryDirectory(dir=parent)
@@ -56,15 +50,15 @@ def jax_fault() -> str:
     Tried in a process of its own, since XLA ends a process that has a flag which it does not know.
     """
     env = kernel_environment(Path(os.devnull))
+    command = [sys.executable, "-c", START]
     try:
-        command = [sys.executable, "-c", START]
         run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
         if not run.returncode:
             return ""
-        lines = [line for line in run.stderr.splitlines() if line.strip()] or [f"exit code {run.returncode}"]
+        fatal = re.findall(r"^F\d{4} .*?\] (.*)", run.stderr, re.MULTILINE)  # of XLA's log
+        reason = [f"exit code {run.returncode}", *filter(str.strip, run.stderr.splitlines()), *fatal][-1].strip()
     except subprocess.TimeoutExpired:
-        lines = [f"no answer within {PATIENCE} s"]
-    fatal = [line.partition("] ")[2] for line in lines if re.match(r"F\d{4} .*\] ", line)]  # of XLA's log
+        reason = f"no answer within {PATIENCE} s"
     heeded = [f"{name}={value}" for name, value in sorted(env.items()) if name.startswith(("JAX_", "XLA_"))]
     remedy = f"correct or unset what it heeds, {', '.join(heeded)}" if heeded else "make .venv anew: remove it"
-    return f"JAX does not start: {[*lines, *fatal][-1].strip()}; {remedy}"
+    return f"JAX does not start: {reason}; {remedy}"

@@ -1,43 +1,31 @@
-"""Running one notebook to its end without a screen; a `ReproductionError` says where and why it failed."""
+"""Running one notebook to its end without a screen; a `ReproductionError` tells where and why it failed.
+
+Jupyter, which takes more than a second to import, is imported where it runs something.
+"""
 
 import ast
 import asyncio
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from sobolev_utils.paper.environment import jax_fault, kernel_environment, socket_folder
 from sobolev_utils.paper.files import write_bytes
 from sobolev_utils.paper.fingerprints import CODE, cells
 
-# Jupyter, which takes more than a second to import, is imported where it runs something.
-if TYPE_CHECKING:
-    import subprocess
+__all__ = ["ReproductionError", "end_in_good_order", "keep_outputs", "read_parameters", "run_notebook", "tell"]
 
 CELL_TIMEOUT = 900  # seconds; the slowest cell takes a twentieth of that on two cores
 WIDGET = "application/vnd.jupyter.widget-view+json"
 INHERITED: set[int] = set()  # file descriptors that kernels hold open, too
-KERNELS: "WeakSet[subprocess.Popen]" = WeakSet()  # those that may be running
+KERNELS: WeakSet[subprocess.Popen] = WeakSet()  # those that may be running
 SAFE = "every file is whole, old or new, and the next run goes on from here"
-
-__all__ = [
-    "CELL_TIMEOUT",
-    "INHERITED",
-    "KERNELS",
-    "SAFE",
-    "ReproductionError",
-    "end_in_good_order",
-    "keep_outputs",
-    "read_parameters",
-    "run_notebook",
-    "tell",
-]
 
 
 class ReproductionError(RuntimeError):
@@ -48,6 +36,7 @@ def read_parameters(path: Path) -> dict[str, object]:
     """The names and defaults in the cell tagged `parameters`, which holds only literals; none without one.
 
     Read from the syntax tree: papermill's own inspection misses a line whose comment has a second `=` in it.
+    Raises `ReproductionError` for a file that is no notebook and for a cell of anything but literals.
     """
     parameters = {}
     try:
@@ -66,10 +55,9 @@ def run_notebook(
 ) -> dict[str, str | None]:
     """Execute a notebook in its own folder, keep the executed copy in `<results>/notebooks`, and print one line.
 
-    Returns the checksum of each module that its kernel used, and of each file that it read or wrote, by the path from
-    `results`; the kernel has ended by then. Raises `ReproductionError` where JAX does not start, and unless all code
-    cells ran without an error, each within `timeout` seconds; then the copy is in `<results>/notebooks/failed`, and
-    that of an earlier run stays.
+    Returns the checksum of each module that its kernel, which has ended, used, and of each file that it read or
+    wrote, by the path from `results`. Raises `ReproductionError` where JAX does not start or a cell fails or takes
+    longer than `timeout` seconds; then the copy is in `<results>/notebooks/failed`, and that of an earlier run stays.
     """
     if why := jax_fault():
         raise ReproductionError(f"{path.stem} did not run: {why}")
@@ -110,7 +98,8 @@ def run_notebook(
         failed.unlink(missing_ok=True)
         noted = json.loads(notes.read_text()) if notes.exists() else CODE
     tell(path.stem, f"{'.' * len(started)} {time.monotonic() - start:.1f} s")
-    return {os.path.relpath(name, results) if os.path.isabs(name) else name: was for name, was in noted.items()}
+    # modules are noted by a relative path already, which this leaves as it is
+    return {os.path.relpath(results / name, results): was for name, was in noted.items()}
 
 
 def _kernel(path: Path, results: Path, scratch: Path, notes: Path) -> type:
@@ -138,13 +127,11 @@ def _fault(started: list, ended: str) -> str:
 
     started: the code cells that began; ended: what ended them, as seen from outside the kernel.
     """
-    outputs = started[-1].outputs if started else []
-    errors = [f"{out.ename}: {out.evalue}".rstrip(": ") for out in outputs if out.output_type == "error"]
-    if not (errors or ended):
-        return ""
     if not started:
-        return f" did not run: {ended}"
-    return f", In [{len(started)}] `{started[-1].source.strip().partition(chr(10))[0]}`: {(errors or [ended])[0]}"
+        return ended and f" did not run: {ended}"
+    errors = [f"{out.ename}: {out.evalue}".rstrip(": ") for out in started[-1].outputs if out.output_type == "error"]
+    first_line = started[-1].source.strip().partition("\n")[0]
+    return next((f", In [{len(started)}] `{first_line}`: {why}" for why in [*errors, ended] if why), "")
 
 
 def end_in_good_order() -> None:
@@ -160,17 +147,15 @@ def tell(stem: str, what: str) -> None:
 
 
 def keep_outputs(path: Path, copy: Path) -> None:
-    """Put the outputs and counts of the executed `copy` into the notebook at `path`, and nothing else.
+    """Put the outputs and counts of the executed `copy` into the notebook `path`; of a widget, its picture or text.
 
-    Of a widget, which ended with its kernel, only its picture or text. Raises `ReproductionError`, and changes
-    nothing, where the cells are no longer those that were executed.
+    Raises `ReproductionError`, and changes nothing, where the cells are no longer those that were executed.
     """
     import nbformat
 
-    notebook, executed = (nbformat.read(file, as_version=4) for file in (path, copy))
-    stories = [[(cell.cell_type, cell.source) for cell in each.cells] for each in (notebook, executed)]
-    if stories[0] != stories[1]:
+    if cells(path) != cells(copy):
         raise ReproductionError(f"{path.stem} was edited while it ran, and keeps its outputs: run it again; {SAFE}")
+    notebook, executed = (nbformat.read(file, as_version=4) for file in (path, copy))
     for cell, ran in zip(notebook.cells, executed.cells, strict=True):
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = ran.outputs, ran.execution_count

@@ -30,11 +30,9 @@ CODE = {
 
 def code_in_use() -> dict[str, str]:
     """The entries of `CODE` for the modules that this process has imported, and for files that are no modules."""
-
-    def module(file: str) -> str:
-        return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-
-    return {file: digest for file, digest in CODE.items() if not file.endswith(".py") or module(file) in sys.modules}
+    modules = {file: file.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for file in CODE}
+    used = (file for file, module in modules.items() if module in sys.modules or not file.endswith(".py"))
+    return {file: CODE[file] for file in used}
 
 
 def cells(notebook: Path) -> list[tuple[str, str, list[str]]]:
@@ -48,15 +46,15 @@ def cells(notebook: Path) -> list[tuple[str, str, list[str]]]:
 
 def notebook_digest(notebook: Path, *, code_only: bool = False) -> str:
     """The SHA-256 of a notebook's cells and tags, or of its code alone; never of outputs."""
-    story = [cell for cell in cells(notebook) if cell[0] == "code" or not code_only]
-    return sha256(json.dumps([source for _, source, _ in story] if code_only else story).encode())
+    story = cells(notebook)
+    content = [source for kind, source, _ in story if kind == "code"] if code_only else story
+    return sha256(json.dumps(content).encode())
 
 
 @cache
 def versions() -> Mapping[str, str]:
     """Of Python and of the packages that this one requires, by name."""
-    required = [name for name in requires("sobolev_utils") if "extra ==" not in name]
-    names = [re.match(r"[\w.-]+", name).group() for name in required]
+    names = [re.match(r"[\w.-]+", line).group() for line in requires("sobolev_utils") if "extra ==" not in line]
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 

@@ -24,9 +24,7 @@ COMMANDS = {
     "step_cost": "make bench",
     "vjp_accuracy": "make bench",
 }
-MADE_WITH = (
-    "studies.json"  # beside the tables: of each study its parameters, and a checksum of these and of its table
-)
+MADE_WITH = "studies.json"  # beside the tables: the parameters of each study, and a checksum of these and its table
 
 
 def save_table(results: Path, name: str, frame: "pd.DataFrame", formats: Sequence[str] = ("csv", "md")) -> list[Path]:
@@ -41,9 +39,8 @@ def save_table(results: Path, name: str, frame: "pd.DataFrame", formats: Sequenc
     }
     if unknown := [kind for kind in formats if kind not in texts]:
         raise ValueError(f"table {name}: formats {unknown} received, expected some of {list(texts)}")
-    rendered = {kind: texts[kind]().encode() for kind in formats}
-    tables = Path(results) / "tables"
-    return [write_bytes(tables / f"{name}.{kind}", data) for kind, data in rendered.items()]
+    rendered = {f"{name}.{kind}": texts[kind]().encode() for kind in formats}
+    return [write_bytes(Path(results) / "tables" / file, data) for file, data in rendered.items()]
 
 
 def save_figure(results: Path, name: str, figure: "Figure") -> Path:
@@ -70,8 +67,8 @@ def save_study(
 def read_study(results: Path, name: str) -> "pd.DataFrame":
     """The table of a study, of these results or else the one committed with this checkout.
 
-    Its `attrs["of"]` say in a line what it was made with, which may be other parameters than those of the results
-    that show it. Raises `ArtifactError` where there is neither, or where it and its checksum disagree.
+    Its `attrs["of"]` is one line of the parameters it was made with, which may differ from those of `results`. Raises
+    `ArtifactError` where there is neither, or where it and its checksum disagree.
     """
     import pandas as pd  # takes a third of a second, which a reproduction with nothing to do can save
 
@@ -116,7 +113,6 @@ def _kept(folder: Path) -> dict[str, dict[str, object]]:
 
 
 def _checksum(path: Path, made_with: Mapping[str, object]) -> str:
-    """The SHA-256 of a table and of what it was made with."""
     return sha256(path.read_bytes() + json.dumps(made_with, sort_keys=True).encode())
 
 

@@ -1,4 +1,4 @@
-"""Which values the parameters of notebooks may have: one table, for a notebook and for a run of all of them."""
+"""Which values the parameters of notebooks may have, for one notebook and for a run of all of them."""
 
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
@@ -9,38 +9,28 @@ __all__ = ["RULES", "admit", "admitted"]
 
 # The least and the largest admissible value of each, or the words that it may be. Counts end where memory or
 # the time to compile would not suffice.
-SEED, COUNT, LAYERS = (0, 2**32 - 1), (1, 2**18), (1, 16)
-RULES: dict[str, tuple] = {
-    "seed": SEED,
-    "basket_seed": SEED,
+_RULES: dict[str, tuple] = {
+    "seed basket_seed": (0, 2**32 - 1),
     "n_assets": (1, 200),
     "strike": (1e-3, 100.0),
     "volatility": (0.01, 10.0),
     "exposure": (0.01, 100.0),
     "maturity": (0.01, 200.0),
-    "n_samples": (16, 2**18),
+    "n_samples n_test": (16, 2**18),
     "points": ("sobol", "pseudo_random"),
     "spread": (0.1, 10.0),
     "smoothing": (1e-6, 1.0),
-    "n_test": (16, 2**18),
-    "width": (1, 1024),
-    "depth": LAYERS,
+    "width keep": (1, 1024),
     "small_width": (1, 64),
-    "small_depth": LAYERS,
+    "depth small_depth": (1, 16),
     "activation": ("silu", "tanh", "softplus", "sigmoid", "relu"),
-    "epochs": COUNT,
-    "epochs_between": COUNT,
-    "iterations": COUNT,
-    "batch": COUNT,
+    "epochs epochs_between iterations batch": (1, 2**18),
     "optimiser": ("adam", "muon"),
     "learning_rate": (1e-8, 0.1),
     "weight_decay": (0.0, 10.0),
-    "sobolev_weight": (0.0, 1e6),
-    "curvature_weight": (0.0, 1e6),
-    "keep": (1, 1024),
+    "sobolev_weight curvature_weight": (0.0, 1e6),
     "boxes": (1, 2**20),
-    "lower": (-1.0, 10.0),
-    "upper": (-1.0, 10.0),
+    "lower upper": (-1.0, 10.0),
     "reversion": (0.0, 100.0),
     "mean_variance": (1e-4, 1.0),
     "floor": (1e-8, 0.01),
@@ -51,6 +41,7 @@ RULES: dict[str, tuple] = {
     "budget": ("paths_8192", "fresh_paths", "paper_recipe"),
     "level": (0.4, 1.6),
 }
+RULES = {name: rule for names, rule in _RULES.items() for name in names.split()}
 
 
 def _strike(strike, volatility, exposure, maturity, spread, n_samples, n_assets, n_test) -> str:
@@ -80,8 +71,8 @@ def _box(lower, upper, strike, maturity, mean_variance) -> str:
     return "" if low <= strike <= high else f"spots for a strike of {strike:g}: these are for {low:.3g} to {high:.3g}"
 
 
-# How parameters must fit each other. A relation takes the named parameters and says what was expected of the first,
-# or "" where it holds. WITHIN: all of one notebook; ACROSS: the others may be those of an earlier notebook.
+# What is expected of the first of some parameters given the others, or "" where they fit. WITHIN: all are of one
+# notebook; ACROSS: all but the first may be of an earlier one.
 WITHIN: dict[str, Callable[..., str]] = {
     "exposure maturity": lambda t1, t2: "" if t2 - t1 >= 0.01 else f"0.01 years or more before maturity, {t2:g}",
     "strike volatility exposure maturity spread n_samples n_assets n_test": _strike,
@@ -104,46 +95,45 @@ def admit(namespace: MutableMapping[str, object]) -> None:
 
 
 def admitted(
-    given: Mapping[str, object], kinds: Mapping[str, type | None], before: Mapping[str, object] | None = None
+    given: Mapping[str, object], kinds: Mapping[str, type], before: Mapping[str, object] | None = None
 ) -> dict[str, object]:
-    """The parameters `given` in the types of `kinds`, ints as floats where these are meant; None stands for any type.
+    """The parameters `given` in the types of `kinds`, ints as floats where these are meant.
 
-    before: parameters of the notebooks before this one, to which these must fit. Raises ValueError for another type,
-    a value out of its range in `RULES`, or values that do not fit each other.
+    before: parameters of earlier notebooks, which these must fit. Raises ValueError for another type, a value out of
+    its range in `RULES`, or values that do not fit each other.
     """
-    found = {name: _converted(name, value, kinds[name]) for name, value in given.items()}
-    for relations, known in ((WITHIN, found), (ACROSS, {**(before or {}), **found})):
-        for names, relation in relations.items():
-            first, *others = names.split()
-            if first not in found or not known.keys() >= set(others):
-                continue
-            if expected := relation(found[first], *(known[name] for name in others)):
-                raise _refusal(first, found[first], expected)
+    found = {name: _converted(value, kinds[name]) for name, value in given.items()}
+    for name, value in found.items():
+        _require(name, value, _expected(value, kinds[name], RULES.get(name)))
+    for names, relation in (WITHIN | ACROSS).items():
+        first, *others = names.split()
+        known = found if names in WITHIN else {**(before or {}), **found}
+        if first in found and known.keys() >= set(others):
+            _require(first, found[first], relation(found[first], *(known[name] for name in others)))
     return found
 
 
-def _converted(name: str, value: object, kind: type | None) -> object:
-    value = _as_float(value) if kind is float else value
-    if kind is not None and type(value) is not kind:
-        raise _refusal(name, value, f"{'an' if kind is int else 'a'} {kind.__name__}")
-    rule = RULES.get(name)
-    if rule is None:
-        return value
-    if isinstance(rule[0], str):
-        if value in rule:
-            return value
-        raise _refusal(name, value, f"one of {', '.join(rule)}")
-    value = [_as_float(entry) for entry in value] if kind is list else value
+def _converted(value: object, kind: type) -> object:
+    if kind is list and type(value) is list:
+        return [_converted(entry, float) for entry in value]
+    return float(value) if kind is float and type(value) is int and abs(value) <= sys.float_info.max else value
+
+
+def _expected(value: object, kind: type, rule: tuple | None) -> str:
+    """The type, range or words expected of a value, or "" where it has them."""
+    if type(value) is not kind:
+        return f"{'an' if kind is int else 'a'} {kind.__name__}"
+    if rule is None or value in rule:
+        return ""
+    if kind is str:
+        return f"one of {', '.join(rule)}"
     entries = value if kind is list else [value]
-    if not all(type(entry) in (int, float) and rule[0] <= entry <= rule[1] for entry in entries):
-        least, most = (f"{end:,}" if type(end) is int else f"{end:g}" for end in rule)
-        raise _refusal(name, value, f"{'entries' if kind is list else 'a number'} from {least} to {most}")
-    return value
+    if all(type(entry) in (int, float) and rule[0] <= entry <= rule[1] for entry in entries):
+        return ""
+    least, most = (f"{end:,}" if type(end) is int else f"{end:g}" for end in rule)
+    return f"{'entries' if kind is list else 'a number'} from {least} to {most}"
 
 
-def _as_float(value: object) -> object:
-    return float(value) if type(value) is int and abs(value) <= sys.float_info.max else value
-
-
-def _refusal(name: str, value: object, expected: str) -> ValueError:
-    return ValueError(f"{name} = {value!r} is not admissible, expected {expected}")
+def _require(name: str, value: object, expected: str) -> None:
+    if expected:
+        raise ValueError(f"{name} = {value!r} is not admissible, expected {expected}")

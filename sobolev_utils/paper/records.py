@@ -12,7 +12,7 @@ from sobolev_utils.paper.execution import INHERITED, ReproductionError
 from sobolev_utils.paper.files import write_bytes
 from sobolev_utils.paper.fingerprints import CODE, notebook_digest, surroundings, versions
 
-__all__ = ["UNRECORDED", "alone", "asked", "last_run", "reason_to_run", "write_provenance", "write_record"]
+__all__ = ["UNRECORDED", "alone", "known_before", "reason_to_run", "write_provenance", "write_record"]
 
 SOURCE = "its source"
 # Clock readings, which differ from run to run.
@@ -21,30 +21,28 @@ UNRECORDED = (
 )  # fmt: skip
 
 
-def last_run(path: Path, results: Path) -> dict[str, object]:
-    """The record of a notebook's last run, empty where there is none, or a damaged one."""
-    try:
-        return dict(json.loads((results / "notebooks" / f"{path.stem}.json").read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
-        return {}
-
-
 def write_record(path: Path, results: Path, record: Mapping[str, object]) -> None:
-    """Keep what a notebook has just been run with, and what it read and wrote."""
-    write_bytes(results / "notebooks" / f"{path.stem}.json", json.dumps(record, indent=1).encode())
+    """Keep what a notebook has just been run with, what it read and wrote, and the checksum of its executed copy."""
+    copy = f"notebooks/{path.name}"
+    data = json.dumps({**record, copy: fingerprint(results / copy)}, indent=1).encode()
+    write_bytes(results / "notebooks" / f"{path.stem}.json", data)
 
 
-def asked(path: Path, parameters: Mapping[str, object]) -> dict[str, object]:
+def known_before(path: Path, parameters: Mapping[str, object]) -> dict[str, object]:
     """The part of a record that is known before a run, and has to be taken then."""
     return {SOURCE: notebook_digest(path), **json.loads(json.dumps(parameters)), **surroundings()}
 
 
-def reason_to_run(results: Path, was: Mapping[str, object], asked: Mapping[str, object]) -> str:
+def reason_to_run(path: Path, results: Path, known: Mapping[str, object]) -> str:
     """Why a notebook has to run, or "" where all that made its last run, and all that it left, is unchanged."""
+    try:
+        was = dict(json.loads((results / "notebooks" / f"{path.stem}.json").read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        was = {}
     if not was:
         return "no record of a run"
-    now = {name: CODE.get(name) or fingerprint(results / name) for name in was.keys() - asked.keys()} | dict(asked)
-    for name in [*asked, *was]:
+    now = {name: CODE.get(name) or fingerprint(results / name) for name in was.keys() - known.keys()} | known
+    for name in [*known, *was]:
         if now[name] != (before := was.get(name)):
             return f"{name} changed" if "/" in name or name == SOURCE else f"{name} = {now[name]}, was {before}"
     return ""
@@ -55,26 +53,21 @@ def write_provenance(
 ) -> Path:
     """Write `<results>/provenance.json`: versions, parameters, and checksums of the sources and of the results.
 
-    `parameters` maps the stem of each notebook just run to its parameters as run; the others of `notebooks` keep what
-    the file already says of them. The same sources, parameters and results give the same bytes.
+    `parameters` maps the stem of each notebook just run to its parameters; those of the other `notebooks` stay as
+    they are in the file. The same sources, parameters and results give the same bytes.
     """
     path, lock = results / "provenance.json", CHECKOUT / "requirements.lock"
     try:
         as_run = json.loads(path.read_text())["parameters"] | parameters
     except (OSError, ValueError, KeyError, TypeError):  # no record, or one that cannot be read
         as_run = dict(parameters)
-    files = [file for folder in ("tables", "figures", "models") for file in (results / folder).rglob("*")]
-    recorded = [
-        file for file in files if file.is_file() and not file.name.startswith(".") and file.name not in UNRECORDED
-    ]
+    visible = [file for folder in ("tables", "figures", "models") for file in (results / folder).rglob("[!.]*")]
+    recorded = [file for file in visible if file.is_file() and file.name not in UNRECORDED]
+    digests = {f"notebooks/{notebook.name}": notebook_digest(notebook) for notebook in notebooks}
     record = {
         "versions": versions(),
         "parameters": {notebook.stem: as_run[notebook.stem] for notebook in notebooks if notebook.stem in as_run},
-        "sources": {
-            **CODE,
-            **({lock.name: fingerprint(lock)} if lock.is_file() else {}),
-            **{f"notebooks/{notebook.name}": notebook_digest(notebook) for notebook in notebooks},
-        },
+        "sources": CODE | digests | {lock.name: fingerprint(lock)},
         "results": {file.relative_to(results).as_posix(): fingerprint(file) for file in recorded},
     }
     return write_bytes(path, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())

@@ -1,4 +1,4 @@
-"""The whole paper without a screen: each notebook that something changed for, as soon as its data are there.
+"""The whole paper without a screen: each notebook for which something changed, when the data it reads are there.
 
 python -m sobolev_utils.paper.reproduce [STEM ...] [-p NAME VALUE]... [--results FOLDER] [--keep-outputs] [--force]
     [--timeout SECONDS]
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sobolev_utils.paper.artifacts import ArtifactError, fingerprint, results_folder
+from sobolev_utils.paper.artifacts import ArtifactError, results_folder
 from sobolev_utils.paper.execution import (
     CELL_TIMEOUT,
     SAFE,
@@ -24,7 +24,7 @@ from sobolev_utils.paper.execution import (
 )
 from sobolev_utils.paper.files import remove_dead_parts
 from sobolev_utils.paper.parameters import admitted
-from sobolev_utils.paper.records import alone, asked, last_run, reason_to_run, write_provenance, write_record
+from sobolev_utils.paper.records import alone, known_before, reason_to_run, write_provenance, write_record
 from sobolev_utils.paper.schedule import run_time, run_together, undeclared, waits
 
 __all__ = ["as_run", "main", "parameter_value", "run_notebooks"]
@@ -33,23 +33,23 @@ NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 NUMBERED = "[0-9][0-9]_*.ipynb"  # the notebooks in it
 
 
-def as_run(paths: Sequence[Path], parameters: Mapping[str, object]) -> dict[str, dict[str, object]]:
-    """What each of `paths` runs with, by stem: its defaults, and those of `parameters` that it has.
+def as_run(paths: Sequence[Path], given: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    """What each of `paths` runs with, by stem: its defaults, and those of the parameters `given` that it has.
 
     Raises `ReproductionError` for a parameter that no notebook has, has in another type, or that is not admissible.
     """
     defaults = {path.stem: read_parameters(path) for path in paths}
     known = sorted({name for own in defaults.values() for name in own} - {"results"})
-    for name in parameters:
+    for name in given:
         if name == "results":
             raise ReproductionError("the results folder is chosen with --results, not with -p results")
         if name not in known:
             raise ReproductionError(f"no notebook has a parameter {name!r}; there are: {', '.join(known)}")
     has, before = {}, {}
     for stem, own in defaults.items():
-        given = {name: parameters.get(name, default) for name, default in own.items() if name != "results"}
+        kinds = {name: type(default) for name, default in own.items() if name != "results"}
         try:
-            has[stem] = admitted(given, {n: None if own[n] is None else type(own[n]) for n in given}, before)
+            has[stem] = admitted({name: given.get(name, own[name]) for name in kinds}, kinds, before)
         except ValueError as error:
             raise ReproductionError(f"{stem}: {error}") from None
         before |= has[stem]
@@ -57,32 +57,26 @@ def as_run(paths: Sequence[Path], parameters: Mapping[str, object]) -> dict[str,
 
 
 def run_notebooks(
-    paths: Sequence[Path],
-    results: Path,
-    parameters: Mapping[str, object],
-    *,
-    force: bool = False,
-    timeout: float = CELL_TIMEOUT,
+    paths: Sequence[Path], results: Path, has: Mapping[str, Mapping[str, object]], options: argparse.Namespace
 ) -> None:
-    """Run those of `paths` whose record tells of a change, or all by `force`, each with those of `parameters` it has.
+    """Run those of `paths` for which something changed since their last run, or all by the `options`.
 
-    For one process at a time: see `alone`. Raises `ReproductionError` where one fails, and, before any work, as
-    `as_run` and `waits` do.
+    has: what each runs with, by stem. For one process at a time: see `alone`. Raises `ReproductionError` where one
+    fails and, before any work, as `waits` does.
     """
-    has, order = as_run(paths, parameters), waits(paths)
+    order, given = waits(paths), dict(options.parameters)
 
     def run(path: Path) -> None:
-        expected = asked(path, has[path.stem])
-        why = reason_to_run(results, last_run(path, results), expected) or "all are to run" * force
+        known = known_before(path, has[path.stem])
+        why = reason_to_run(path, results, known) or "all are to run" * options.force
         tell(path.stem, f"runs: {why}" if why else "skipped, nothing changed")
         if not why:
             return
-        given = {name: value for name, value in has[path.stem].items() if name in parameters}
-        noted = run_notebook(path, results, given, timeout=timeout)
+        chosen = {name: value for name, value in has[path.stem].items() if name in given}
+        noted = run_notebook(path, results, chosen, timeout=options.timeout)
         if extra := undeclared(path, noted):
             raise ReproductionError(f"{path.stem}: its head does not name {', '.join(extra)}")
-        copy = f"notebooks/{path.name}"
-        write_record(path, results, {**expected, **noted, copy: fingerprint(results / copy)})
+        write_record(path, results, {**known, **noted})
 
     for folder in {results, *(path.parent for path in paths)}:
         remove_dead_parts(folder)
@@ -96,20 +90,18 @@ def main(arguments: Sequence[str] | None = None, *, notebooks: Path = NOTEBOOKS)
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     try:
         results = results_folder(options.results)
-        every = sorted(notebooks.glob(NUMBERED))
-        stems = [path.stem for path in every]
+        every = {path.stem: path for path in sorted(notebooks.glob(NUMBERED))}
         if not every:
             raise ReproductionError(f"no notebook named like 01_name.ipynb in {notebooks}")
-        if unknown := sorted(set(options.stems) - set(stems)):
-            raise ReproductionError(f"no notebook {', '.join(unknown)} in {notebooks}; there are: {', '.join(stems)}")
-        parameters = {name: parameter_value(text) for name, text in options.parameters}
-        chosen = [path for path in every if not options.stems or path.stem in options.stems]
-        ran = as_run(chosen, parameters)
+        if unknown := sorted(set(options.stems) - set(every)):
+            raise ReproductionError(f"no notebook {', '.join(unknown)} in {notebooks}; there are: {', '.join(every)}")
+        chosen = [path for stem, path in every.items() if stem in (options.stems or every)]
+        has = as_run(chosen, {name: parameter_value(text) for name, text in options.parameters})
         with alone(results):
-            run_notebooks(chosen, results, parameters, force=options.force, timeout=options.timeout)
+            run_notebooks(chosen, results, has, options)
             for path in chosen if options.keep_outputs else []:
                 keep_outputs(path, results / "notebooks" / path.name)
-            write_provenance(results, every, ran)
+            write_provenance(results, list(every.values()), has)
     except (ReproductionError, ArtifactError, OSError) as error:
         print(f"reproduce: {error}{f'; {SAFE}' if isinstance(error, OSError) else ''}", file=sys.stderr)
         return 1
@@ -142,9 +134,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def parameter_value(text: str) -> object:
     """A value from the command line: true, false, null, a Python literal, or else the text itself."""
-    words = {"true": "True", "false": "False", "null": "None"}
+    words = {"true": True, "false": False, "null": None}
     try:
-        return ast.literal_eval(words.get(text.lower(), text))
+        return words[text.lower()] if text.lower() in words else ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
 

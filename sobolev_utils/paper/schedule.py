@@ -1,4 +1,4 @@
-"""Which notebook waits for which, by what their heads say they read and write; and running them side by side."""
+"""Which notebook waits for which, by the files that their heads name; and running them side by side."""
 
 import os
 import re
@@ -17,7 +17,7 @@ AT_ONCE = min(3, os.cpu_count() or 1)  # notebooks
 
 
 def _head(path: Path, part: str) -> str:
-    """What the head of a notebook says after **part**, up to the next bold word."""
+    """The text after **part** in the first cell of a notebook, up to the next bold word."""
     head = "".join(source for _, source, _ in cells(path)[:1])
     return head.partition(f"**{part}**")[2].partition("**")[0]
 
@@ -25,7 +25,7 @@ def _head(path: Path, part: str) -> str:
 def declared(path: Path, part: str) -> list[str]:
     """The files, as `data/problem.npz`, that the head of a notebook names after **Reads** or **Writes**.
 
-    Raises `ReproductionError` where it does not say what it reads: files, or nothing.
+    Raises `ReproductionError` where it names neither files nor `nothing` after **Reads**.
     """
     text = _head(path, part)
     files = re.findall(r"`((?:data|tables|figures|models)/[^`]+)`", text)
@@ -35,16 +35,13 @@ def declared(path: Path, part: str) -> list[str]:
 
 
 def run_time(path: Path) -> float:
-    """The seconds that the head of a notebook announces, "**Run time** about 110 s"; 0 where it names none."""
+    """The seconds in the head of a notebook, "**Run time** about 110 s"; 0 where it names none."""
     found = re.search(r"([\d.]+) s\b", _head(path, "Run time"))
     return float(found.group(1)) if found else 0.0
 
 
 def undeclared(path: Path, files: Iterable[str]) -> list[str]:
-    """The artefacts and tables among `files`, by their path from the results, that the head does not name.
-
-    A table is named by any of its formats.
-    """
+    """The artefacts and tables among `files`, by their path from the results, that the head names in no format."""
     named = {os.path.splitext(file)[0] for part in ("Reads", "Writes") for file in declared(path, part)}
     used = [file for file in files if file.startswith(("data/", "tables/"))]
     return [file for file in used if os.path.splitext(file)[0] not in named]
@@ -64,19 +61,15 @@ def waits(paths: Sequence[Path]) -> dict[Path, list[Path]]:
         raise ReproductionError(f"the heads of {stuck} make them wait for one another: see **Reads**") from None
 
 
-def run_together(
-    waits: Mapping[Path, Sequence[Path]], run: Callable[[Path], None], seconds: Mapping[Path, float]
-) -> None:
-    """Call `run(path)` for notebooks `AT_ONCE` at a time, each after those that it waits for.
+def run_together(waits: dict[Path, list[Path]], run: Callable[[Path], None], seconds: Mapping[Path, float]) -> None:
+    """Call `run(path)` for notebooks `AT_ONCE` at a time, each after those that it waits for, which stand before it.
 
-    Of those that are ready, the one with the longest critical path starts first: its own `seconds`, and those of the
-    longest chain of notebooks that wait for it. Raises what the first to fail raises, or KeyboardInterrupt, when all
-    others have been ended.
+    Of those that are ready, the one with the longest critical path of `seconds` starts first. Raises what the first
+    to fail raises, or KeyboardInterrupt, when all others have been ended.
     """
     order, ready, running, longest = TopologicalSorter(waits), [], {}, {}
-    for path in reversed(tuple(TopologicalSorter(waits).static_order())):
-        after = [longest[other] for other in longest if path in waits[other]]
-        longest[path] = seconds[path] + max(after, default=0)
+    for path in reversed(waits):
+        longest[path] = seconds[path] + max((longest[other] for other in longest if path in waits[other]), default=0)
     order.prepare()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         try:

@@ -17,9 +17,8 @@ def files_under(folder):
 
 def test_writing_makes_the_folder_and_replaces_the_file(tmp_path):
     path = tmp_path / "a" / "b.txt"
-    write_bytes(path, b"one")
-    assert write_bytes(path, b"two") == path
-    assert path.read_bytes() == b"two"
+    for data in (b"one", b"two"):
+        assert write_bytes(path, data) == path and path.read_bytes() == data
     assert files_under(tmp_path) == [path]
 
 

@@ -22,10 +22,8 @@ class TestSaveTable:
 
     def test_markdown_and_latex_hold_the_same_rows(self, tmp_path):
         markdown, latex = save_table(tmp_path, "r2", FRAME, formats=("md", "tex"))
-        assert [line.split("|")[2].strip() for line in markdown.read_text().splitlines()[2:]] == [
-            "0.333333",
-            "1",
-        ]
+        rows = markdown.read_text().splitlines()[2:]
+        assert [row.split("|")[2].strip() for row in rows] == ["0.333333", "1"]
         assert "a\\_b & 1 & 83713" in latex.read_text()
 
     def test_markdown_keeps_text_that_looks_like_a_number(self, tmp_path):
