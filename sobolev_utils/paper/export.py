@@ -6,7 +6,6 @@ tensors that hold a value for each of n spots, and leaves its operations behind 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -41,75 +40,68 @@ def to_onnx(
     surrogate of several outputs, which has no gradient, for weights or a direction that are not finite, and for
     inputs that were normalised each by itself where no direction is given.
     """
-    dtype, n_inputs = np.dtype(dtype), model.n_inputs
+    dtype = np.dtype(dtype)
     if dtype not in DTYPES:
         raise ValueError(f"a surrogate is exported in float32 or float64, got {dtype}")
-    arrays = {name: a.astype(dtype) if a.dtype.kind == "f" else a for name, a in model.arrays().items()}
-    if bad := [name for name, a in arrays.items() if a.dtype.kind == "f" and not np.isfinite(a).all()]:
+    arrays = model.arrays()
+    weights = {name: array.astype(dtype) for name, array in arrays.items() if name != "activation"}
+    if bad := [name for name, array in weights.items() if not np.isfinite(array).all()]:
         raise ValueError(f"weights must be finite in {dtype}, got others in {', '.join(bad)}")
+    about = {"dtype": dtype.name, "activation": model.activation, "widths": model.widths}
+    about |= {name: weights[name].tolist() for name in NORMALISATION}
     if direction is not None:
         direction = np.asarray(as_numbers(direction, name="the direction"), dtype)
         if not np.isfinite(direction).all():
             raise ValueError(f"the direction must be finite in {dtype}, got {direction}")
-    graph, spots = _Graph(), _Batch("spots")
+        about["direction"] = direction.tolist()
+
+    graph = _Graph()
     rules = {primitive: partial(_evaluate, rule, graph) for primitive, rule in RULES.items()}
     with jax.enable_x64(dtype == np.float64):
-        cast = Surrogate.from_arrays(arrays)
+        cast = Surrogate.from_arrays(arrays | weights)
         program = jax.make_jaxpr(lambda x: (*cast.value_and_delta(x), cast.gamma(x, direction)))(
-            jnp.zeros(n_inputs, dtype)
+            jnp.zeros(model.n_inputs, dtype)
         )
-        price, deltas, gamma = walk(program.jaxpr, program.consts, [spots], rules)
+        price, deltas, gamma = walk(program.jaxpr, program.consts, ["spots"], rules)
     if is_array(gamma):  # the same at all spots: a piecewise linear surrogate has none
-        gamma = graph.node("Expand", gamma, graph.node("Shape", spots, end=1))
+        gamma = graph.node("Expand", gamma, graph.node("Shape", "spots", end=1))
+    nodes, constants = graph.leading_to({"price": price, "deltas": deltas, "gamma": gamma})
 
-    def tensor(name, *shape):
-        return helper.make_tensor_value_info(name, DTYPES[dtype], ["n", *shape])
-
-    outputs = {"price": price, "deltas": deltas, "gamma": gamma}
-    nodes, constants = graph.leading_to(outputs)
-    signature = [tensor("spots", n_inputs)], [tensor("price"), tensor("deltas", n_inputs), tensor("gamma")]
+    shapes = {"spots": ["n", model.n_inputs], "price": ["n"], "deltas": ["n", model.n_inputs], "gamma": ["n"]}
+    spots, *outputs = (helper.make_tensor_value_info(name, DTYPES[dtype], shape) for name, shape in shapes.items())
     made = helper.make_model(
-        helper.make_graph(nodes, "surrogate", *signature, constants),
+        helper.make_graph(nodes, "surrogate", [spots], outputs, constants),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR,
         producer_name="sobolev_utils",
     )
-    about = {"dtype": dtype.name, "activation": model.activation, "widths": model.widths}
-    about |= {name: arrays[name].tolist() for name in NORMALISATION}
-    if direction is not None:
-        about["direction"] = direction.tolist()
     texts = {name: x if isinstance(x, str) else json.dumps(x) for name, x in {**metadata, **about}.items()}
     helper.set_model_props(made, dict(sorted(texts.items())))
     onnx.checker.check_model(made, full_check=True)
     return made.SerializeToString(deterministic=True)
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """The tensor of this name: values at n spots, along its first axis."""
-
-    name: str
-
-
 class _Graph:
-    """Nodes in the order of their making, and constants: each but once, so that what is computed twice is shared."""
+    """Nodes in the order of their making, and constants: each but once, so that what is computed twice is shared.
+
+    A tensor, values at n spots along its first axis, is known by its name.
+    """
 
     def __init__(self):
         self.nodes, self.constants = {}, {}
 
-    def node(self, operation: str, *inputs: _Batch | np.ndarray, **attributes) -> _Batch:
-        names = tuple(x.name if isinstance(x, _Batch) else self._constant(np.asarray(x)) for x in inputs)
-        key = operation, names, tuple(attributes.items())
-        return _Batch(self.nodes.setdefault(key, f"v{len(self.nodes)}"))
+    def node(self, operation: str, *inputs: str | np.ndarray, **attributes) -> str:
+        names = tuple(x if isinstance(x, str) else self._constant(np.asarray(x)) for x in inputs)
+        return self.nodes.setdefault((operation, names, tuple(attributes.items())), f"v{len(self.nodes)}")
 
     def _constant(self, array: np.ndarray) -> str:
         key = array.dtype.str, array.shape, array.tobytes()
         return self.constants.setdefault(key, (f"c{len(self.constants)}", array))[0]
 
-    def leading_to(self, outputs: Mapping[str, _Batch]) -> tuple[list, list]:
-        """The nodes and constants that these outputs need, which get their names."""
-        nodes = [helper.make_node("Identity", [value.name], [name]) for name, value in outputs.items()]
-        wanted = {value.name for value in outputs.values()}
+    def leading_to(self, outputs: Mapping[str, str]) -> tuple[list, list]:
+        """The nodes and constants that these outputs, tensors by their new names, need."""
+        nodes = [helper.make_node("Identity", [tensor], [name]) for name, tensor in outputs.items()]
+        wanted = set(outputs.values())
         for (operation, names, attributes), name in reversed(self.nodes.items()):
             if name in wanted:
                 wanted.update(names)
@@ -117,23 +109,21 @@ class _Graph:
         return nodes, [numpy_helper.from_array(a, name) for name, a in self.constants.values() if name in wanted]
 
 
-def _evaluate(rule, graph: _Graph, eqn, *values):
+def _evaluate(rule, graph, eqn, *values):
     """The output of an equation: an array where all values are, else a node, or what its rule makes of it."""
     if all(map(is_array, values)):
         return as_usual(eqn, *values)
+    if rule is None:
+        raise NotImplementedError(f"'{eqn.primitive.name}' is exported of constants alone")
     return graph.node(rule, *values) if isinstance(rule, str) else rule(graph, eqn, *values)
 
 
 def _dot(graph, eqn, a, b):
     """a'B or a'B' at each spot, for a constant matrix B."""
     (((left,), (right,)), batch) = eqn.params["dimension_numbers"]
-    if not (isinstance(a, _Batch) and is_array(b) and b.ndim == 2 and left == 0 and not any(batch)):
+    if not (isinstance(a, str) and is_array(b) and b.ndim == 2 and left == 0 and not any(batch)):
         raise NotImplementedError(f"only products of a vector and a constant matrix are exported, got {eqn}")
     return graph.node("Gemm", a, b, transB=right)
-
-
-def _squeeze(graph, eqn, x):
-    return graph.node("Squeeze", x, np.asarray(eqn.params["dimensions"], np.int64) + 1)
 
 
 def _log1p(graph, eqn, x):
@@ -141,26 +131,14 @@ def _log1p(graph, eqn, x):
 
 
 def _one_minus_square(graph, eqn, x):
-    """As JAX computes it, which writes the derivative of tanh so from 0.12 on."""
+    """(1 + x) (1 - x), as JAX computes it: in the derivative of tanh, from 0.12 on."""
     one = np.ones((), eqn.outvars[0].aval.dtype)
     return graph.node("Mul", graph.node("Add", one, x), graph.node("Sub", one, x))
 
 
-def _constant_alone(graph, eqn, *values):
-    raise NotImplementedError(f"'{eqn.primitive.name}' is exported of constants alone")
-
-
-RULES = {
-    "add": "Add",
+# By JAX's name of a primitive: an operation of ONNX, or a function that makes nodes; None of constants alone.
+RULES = {name: name.capitalize() for name in ("add", "sub", "mul", "div", "neg", "abs", "max", "exp", "tanh")} | {
     "add_any": "Add",
-    "sub": "Sub",
-    "mul": "Mul",
-    "div": "Div",
-    "neg": "Neg",
-    "abs": "Abs",
-    "max": "Max",
-    "exp": "Exp",
-    "tanh": "Tanh",
     "logistic": "Sigmoid",
     "eq": "Equal",
     "gt": "Greater",
@@ -168,8 +146,8 @@ RULES = {
     "select_n": lambda graph, eqn, which, if_false, if_true: graph.node("Where", which, if_true, if_false),
     "log1p": _log1p,
     "one_minus_square": _one_minus_square,
+    "squeeze": lambda graph, eqn, x: graph.node("Squeeze", x, np.int64(eqn.params["dimensions"]) + 1),
     "dot_general": _dot,
-    "squeeze": _squeeze,
-    "broadcast_in_dim": _constant_alone,
-    "convert_element_type": _constant_alone,
+    "broadcast_in_dim": None,
+    "convert_element_type": None,
 }

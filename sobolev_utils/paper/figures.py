@@ -1,6 +1,7 @@
 """Every figure that more than one notebook draws, or whose drawing would hide the mathematics; one style."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -50,7 +51,7 @@ def use_style() -> None:
 
 
 def caption(figure: Figure, *studies: pd.DataFrame) -> Figure:
-    """Say below a figure of studies, read by `outputs.read_study`, what these were made with; returns the figure."""
+    """Write below a figure what its studies, read by `outputs.read_study`, were made with; returns the figure."""
     labels = dict.fromkeys(study.attrs["of"] for study in studies)
     figure.supxlabel(f"study of {'; and of '.join(labels)}", fontsize=6, color="0.4")
     return figure
@@ -71,24 +72,23 @@ def derivatives(trained: Mapping[str, Trained], test: Truth, underlying: np.ndar
             axis.plot(underlying, guess, ".", ms=2, alpha=0.5, rasterized=True, label=name)
             axis.plot(underlying[order], np.asarray(exact)[order], "k", lw=0.8, label="closed form")
             axis.set_title(f"{quantity}: 1 − R² = {1 - r2:.1e}")
-        axes[0].set_ylabel({**BUDGET_NAMES, **STAGE_NAMES}[row])
-    for axis in rows[-1]:
-        axis.set_xlabel("basket")
+        axes[0].set_ylabel((BUDGET_NAMES | STAGE_NAMES)[row])
+    plt.setp(rows[-1], xlabel="basket")
     rows[0, 0].legend(markerscale=4)
     return figure
 
 
 def loss_curves(histories: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     """Training loss by epoch, on one log scale: a panel for each stage, in it a line for each budget."""
-    shape = {"figsize": (1.2 + 1.9 * len(histories), 2.3), "squeeze": False, "sharey": True}
-    figure, axes = plt.subplots(1, len(histories), **shape)
-    for axis, (name, curves) in zip(axes[0], histories.items(), strict=True):
+    n = len(histories)
+    figure, (axes,) = plt.subplots(1, n, figsize=(1.2 + 1.9 * n, 2.3), sharey=True, squeeze=False)
+    for axis, (name, curves) in zip(axes, histories.items(), strict=True):
         for budget, history in curves.items():
-            epochs, style = np.arange(1, len(history) + 1), {"color": BUDGET_COLOURS[budget], "lw": 0.9}
-            axis.semilogy(epochs, history, label=BUDGET_NAMES[budget], **style)
+            epochs, colour = np.arange(1, len(history) + 1), BUDGET_COLOURS[budget]
+            axis.semilogy(epochs, history, color=colour, lw=0.9, label=BUDGET_NAMES[budget])
         axis.set(title=name, xlabel="epoch")
-    axes[0, 0].set_ylabel("mean training loss")
-    axes[0, 0].legend()
+    axes[0].set_ylabel("mean training loss")
+    axes[0].legend()
     return figure
 
 
@@ -99,15 +99,14 @@ def seed_spread(table: pd.DataFrame, published: Mapping[str, Sequence[float]]) -
     """
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 3.8), sharey=True)
     for index, (axis, quantity) in enumerate(zip(axes, QUANTITIES, strict=True)):
-        for position, stage in enumerate(STAGES):
-            for shift, (budget, name) in zip((-0.2, 0, 0.2), BUDGET_NAMES.items(), strict=True):
-                chosen = table[(table.budget == budget) & (table.stage == stage) & (table.quantity == quantity)]
-                axis.plot(np.full(len(chosen), position + shift), 1 - chosen.r2, "o", ms=3, mew=0, alpha=0.6,
-                          color=BUDGET_COLOURS[budget], label=f"ours, {name}" * (position == 0))  # fmt: skip
-            axis.plot(position, 1 - published[stage][index], "_", ms=20, mew=1.8, color="C1",
-                      label="published run" * (position == 0))  # fmt: skip
-        axis.set(title=quantity, yscale="log", xticks=range(len(STAGES)))
-        axis.set_xticklabels([STAGE_NAMES[stage] for stage in STAGES], rotation=90)
+        for shift, (budget, name) in zip((-0.2, 0, 0.2), BUDGET_NAMES.items(), strict=True):
+            runs = table[(table.budget == budget) & (table.quantity == quantity)]
+            style = {"ms": 3, "mew": 0, "alpha": 0.6, "color": BUDGET_COLOURS[budget]}
+            axis.plot(runs.stage.map(STAGES.index) + shift, 1 - runs.r2, "o", label=f"ours, {name}", **style)
+        errors = [1 - published[stage][index] for stage in STAGES]
+        axis.plot(range(len(STAGES)), errors, "_", ms=20, mew=1.8, color="C1", label="published run")
+        axis.set(title=quantity, yscale="log")
+        axis.set_xticks(range(len(STAGES)), [STAGE_NAMES[stage] for stage in STAGES], rotation=90)
     axes[0].set_ylabel("1 − R²")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return caption(figure, table)
@@ -119,28 +118,26 @@ def pruning_methods(table: pd.DataFrame) -> Figure:
     A point is the median over the seeds, the thick bar the quartiles, the thin one the extremes. table: columns
     method, parameters, seed, stage, quantity, r2. Methods are drawn in the order of `METHOD_NAMES`.
     """
-    study, table = table, table[table.stage == "pruned"]
-    names = {method: name for method, name in METHOD_NAMES.items() if method in set(table.method)}
-    sizes = sorted(set(table.parameters), reverse=True)
+    pruned = table[table.stage == "pruned"]
+    names = {method: name for method, name in METHOD_NAMES.items() if method in set(pruned.method)}
+    sizes = sorted(set(pruned.parameters), reverse=True)
     shape = {"figsize": (7.2, 0.6 + 2.3 * len(sizes)), "sharex": "col", "sharey": True, "squeeze": False}
     figure, rows = plt.subplots(len(sizes), len(QUANTITIES), **shape)
-    for axes, size in zip(rows, sizes, strict=True):
-        for axis, quantity in zip(axes, QUANTITIES, strict=True):
-            chosen = table[(table.parameters == size) & (table.quantity == quantity)]
-            for position, method in enumerate(names):
-                errors = 1 - chosen[chosen.method == method].r2
-                low, first, middle, third, high = np.quantile(errors, (0, 0.25, 0.5, 0.75, 1))
-                colour = "C0" if method.startswith("iasa") else "C1" if method == "scratch" else "0.45"
-                axis.plot([low, high], [position] * 2, lw=0.8, color=colour)
-                axis.plot([first, third], [position] * 2, lw=3.5, alpha=0.5, color=colour, solid_capstyle="butt")
-                axis.plot(middle, position, "s" if "iterative" in method else "o", ms=4.5, color=colour)
-            axis.set(xscale="log", title=f"{quantity}, {size} parameters")
-            axis.xaxis.set_minor_formatter(NullFormatter())
-            axis.grid(axis="x", lw=0.4, color="0.85")
-        axes[0].set(yticks=range(len(names)), yticklabels=names.values(), ylim=(len(names) - 0.5, -0.5))
-    for axis in rows[-1]:
-        axis.set_xlabel("1 − R²")
-    return caption(figure, study)
+    for axis, (size, quantity) in zip(rows.flat, product(sizes, QUANTITIES), strict=True):
+        chosen = pruned[(pruned.parameters == size) & (pruned.quantity == quantity)]
+        for position, method in enumerate(names):
+            errors = 1 - chosen[chosen.method == method].r2
+            low, first, middle, third, high = np.quantile(errors, (0, 0.25, 0.5, 0.75, 1))
+            colour = "C0" if method.startswith("iasa") else "C1" if method == "scratch" else "0.45"
+            axis.plot([low, high], [position] * 2, lw=0.8, color=colour)
+            axis.plot([first, third], [position] * 2, lw=3.5, alpha=0.5, color=colour, solid_capstyle="butt")
+            axis.plot(middle, position, "s" if "iterative" in method else "o", ms=4.5, color=colour)
+        axis.set(xscale="log", title=f"{quantity}, {size} parameters")
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.grid(axis="x", lw=0.4, color="0.85")
+    plt.setp(rows[:, 0], yticks=range(len(names)), yticklabels=names.values(), ylim=(len(names) - 0.5, -0.5))
+    plt.setp(rows[-1], xlabel="1 − R²")
+    return caption(figure, table)
 
 
 def step_cost(table: pd.DataFrame) -> Figure:
@@ -149,7 +146,7 @@ def step_cost(table: pd.DataFrame) -> Figure:
     for axis, (varied, rows) in zip(axes, table.groupby("varied", sort=False), strict=True):
         for way, line in rows.groupby("way", sort=False):
             axis.loglog(line.value, 1e3 * line.seconds, "o-", ms=4, label=way)
-        axis.set(xlabel=varied)
+        axis.set_xlabel(varied)
         values = sorted(rows.value.unique())
         axis.set_xticks(values, values)
         axis.minorticks_off()
@@ -164,26 +161,23 @@ def beyond(study: pd.DataFrame, seeds: pd.DataFrame, published: Mapping[str, Seq
     study: of `past_the_table`; seeds: R^2 of the paper's stages under several seeds, of which the fixed sample is
     shown. The published pruned networks have 433 or 40 parameters, hence the lines.
     """
-    sizes = {"oversized": 83_713, "pruned": 433, "sobolev_nn": 433, "sobolev_reference": 433}
     fixed = seeds[seeds.budget == "paths_8192"]
-    ours = fixed.assign(error=1 - fixed.r2, experiment=fixed.stage, parameters=fixed.stage.map(sizes))
+    sizes = fixed.stage.map(lambda stage: 83_713 if stage == "oversized" else 433)
+    stages = fixed.assign(experiment=fixed.stage, parameters=sizes, one_minus_r2=1 - fixed.r2)
     shown = study[study.experiment.isin(["pathwise_8192", "second_order", "lm_433", "lm_40"])]
-    ours = pd.concat([ours, shown.assign(error=shown.one_minus_r2)])
+    ours = pd.concat([stages, shown])
+    colours = {stage: f"C{n}" for n, stage in enumerate(published)}
     figure, axes = plt.subplots(1, len(QUANTITIES), figsize=(7.2, 3.6), sharey=True)
-    names = list(ours.experiment.unique())
-    for place, (axis, quantity) in enumerate(zip(axes, QUANTITIES, strict=True)):
-        for n, stage in enumerate(published):
-            span = [sizes[stage]] * 2 if stage == "oversized" else [40, 433]
-            error = [1 - published[stage][place]] * 2
-            axis.plot(span, error, "x--", color=f"C{n}", lw=0.8, ms=5, label=f"published: {stage}")
-        for name, marker in zip(names, "osv^DPX*", strict=False):
-            rows = ours[(ours.experiment == name) & (ours.quantity == quantity)]
-            mean, worst = rows.error.mean(), rows.error.max()
-            colour = f"C{list(published).index(name)}" if name in published else "k"
-            axis.errorbar(
-                rows.parameters.iloc[:1], [mean], yerr=[[0], [worst - mean]], fmt=marker, color=colour, ms=5,
-                capsize=2, mfc="none" if name not in published else None, label=f"ours: {name}",
-            )  # fmt: skip
+    for index, (axis, quantity) in enumerate(zip(axes, QUANTITIES, strict=True)):
+        for stage, scores in published.items():
+            span, error = [83_713] * 2 if stage == "oversized" else [40, 433], 1 - scores[index]
+            axis.plot(span, [error] * 2, "x--", color=colours[stage], lw=0.8, ms=5, label=f"published: {stage}")
+        experiments = ours[ours.quantity == quantity].groupby("experiment", sort=False)
+        for (name, runs), marker in zip(experiments, "osv^DPX*", strict=False):
+            mean, worst = runs.one_minus_r2.mean(), runs.one_minus_r2.max()
+            style = {"color": colours[name]} if name in published else {"color": "k", "mfc": "none"}
+            style |= {"fmt": marker, "ms": 5, "capsize": 2, "label": f"ours: {name}"}
+            axis.errorbar(runs.parameters.iloc[:1], [mean], yerr=[[0], [worst - mean]], **style)
         axis.set(xscale="log", yscale="log", xlabel="parameters", title=quantity, xlim=(20, 2e5))
     axes[0].set_ylabel("$1 - R^2$")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=7)
