@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from sobolev_utils.learning.training import Draw, shuffled
 from sobolev_utils.models.basket import GaussianBasket
@@ -39,7 +38,7 @@ class Truth(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem:
-    """A basket, its least-squares Monte Carlo model, the fixed training sample, and where errors are measured.
+    """A basket's least-squares Monte Carlo model, the fixed training sample, and the test set.
 
     parameters: those of the notebook that made it, by which later notebooks know their problem; `seed` is among them.
     """
@@ -53,27 +52,24 @@ class Problem:
     def basket(self) -> GaussianBasket:
         return self.reference.basket
 
-    @cached_property
-    def recipe_samples(self) -> Samples:
-        """The fixed sample of the published recipe: as many labels as in `samples`, at pseudo-random points."""
-        key = jax.random.fold_in(jax.random.key(self.parameters["seed"]), 1)
-        return replace(self.reference, points="pseudo_random").sample(key, self.samples.y.size)
-
     def fixed_sample(self, budget: str) -> Samples:
         """The sample whose means and deviations normalise the networks of a budget.
 
-        Raises ValueError for an unknown budget.
+        Of "paper_recipe", the published one, as many labels as in `samples`, at pseudo-random points. Raises
+        ValueError for an unknown budget.
         """
         if budget not in BUDGETS:
             raise ValueError(f"unknown budget {budget!r}, expected one of {BUDGETS}")
-        return self.recipe_samples if budget == "paper_recipe" else self.samples
+        if budget != "paper_recipe":
+            return self.samples
+        key = jax.random.fold_in(jax.random.key(self.parameters["seed"]), 1)
+        return replace(self.reference, points="pseudo_random").sample(key, self.samples.y.size)
 
     def source(self, budget: str, relabel: Callable[[Samples], Samples] = lambda samples: samples) -> Draw:
-        """Where an epoch of training gets its samples, and, through `relabel`, their targets.
+        """The samples of an epoch of training, with the targets that `relabel` gives them.
 
-        budget "paths_8192" is the fixed sample of 8,192 labels (or as many as there are) in a new order each epoch,
-        "paper_recipe" likewise with pseudo-random points; "fresh_paths" draws as many new labels each epoch. Raises
-        ValueError for any other budget.
+        "fresh_paths" draws as many new labels each epoch as there are in `samples`; of any other budget it is the
+        fixed sample in a new order each epoch. Raises ValueError for an unknown budget.
         """
         samples = self.fixed_sample(budget)
         if budget != "fresh_paths":
@@ -88,15 +84,12 @@ def save_problem(
 
     Raises ValueError for a model that is not an antithetic, smoothed call: only that is rebuilt from its numbers.
     """
-    basket, payoff = reference.basket, reference.payoff
+    payoff = reference.payoff
     if getattr(payoff, "func", None) is not smooth_call or not reference.antithetic:
         raise ValueError(f"expected an antithetic model with payoff partial(smooth_call, width=...), got {reference}")
-    arrays = {name: getattr(basket, name) for name in BASKET}
+    arrays = {name: getattr(reference.basket, name) for name in BASKET} | samples._asdict() | {"x_test": x_test}
     arrays |= {"points": reference.points, "spread": reference.spread, "smoothing": payoff.keywords["width"]}
-    arrays |= {**samples._asdict(), "x_test": x_test}
-    return save(
-        results, "problem", {name: np.asarray(array) for name, array in arrays.items()}, parameters=parameters
-    )
+    return save(results, "problem", arrays, parameters=parameters)
 
 
 def load_problem(results: Path, **expected: object) -> Problem:

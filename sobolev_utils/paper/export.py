@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import onnx
+from numpy.typing import ArrayLike, DTypeLike
 from onnx import TensorProto, helper, numpy_helper
 
 from sobolev_utils.arrays import as_numbers
@@ -26,10 +27,7 @@ OPSET, IR = 18, 8  # of 2022; later runtimes read them too
 
 
 def to_onnx(
-    model: Surrogate,
-    dtype: np.typing.DTypeLike,
-    metadata: Mapping[str, object],
-    direction: np.typing.ArrayLike | None = None,
+    model: Surrogate, dtype: DTypeLike, metadata: Mapping[str, object], direction: ArrayLike | None = None
 ) -> bytes:
     """An ONNX model from spots (n, n_inputs), for any n, to price (n,), deltas (n, n_inputs) and gamma (n,).
 
@@ -71,12 +69,12 @@ def to_onnx(
     spots, *outputs = (helper.make_tensor_value_info(name, DTYPES[dtype], shape) for name, shape in shapes.items())
     made = helper.make_model(
         helper.make_graph(nodes, "surrogate", [spots], outputs, constants),
+        producer_name="sobolev_utils",
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR,
-        producer_name="sobolev_utils",
     )
-    texts = {name: x if isinstance(x, str) else json.dumps(x) for name, x in {**metadata, **about}.items()}
-    helper.set_model_props(made, dict(sorted(texts.items())))
+    told = sorted({**metadata, **about}.items())
+    helper.set_model_props(made, {name: x if isinstance(x, str) else json.dumps(x) for name, x in told})
     onnx.checker.check_model(made, full_check=True)
     return made.SerializeToString(deterministic=True)
 
