@@ -48,10 +48,8 @@ class Explorer:
             raise ValueError(f"no control {unknown}, expected some of {list(self.controls)}")
         for name, value in start.items():
             self.controls[name].value = value
-            if self.controls[name].value != value:
-                raise ValueError(
-                    f"{name} = {value} is not within its slider, which takes {self.controls[name].value}"
-                )
+            if (taken := self.controls[name].value) != value:
+                raise ValueError(f"{name} = {value} is not within its slider, which takes {taken}")
 
         strike, volatility = self.controls["strike"], self.controls["volatility"]
         highest = moved(basket, strike.min, volatility.max).value(np.full(basket.n_assets, LEVELS[-1]))

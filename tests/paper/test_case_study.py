@@ -27,6 +27,11 @@ def saved(tmp_path):
     return tmp_path, samples
 
 
+@pytest.fixture
+def problem(saved):
+    return load_problem(saved[0])
+
+
 def test_comes_back_as_it_was_saved(saved):
     folder, samples = saved
     problem = load_problem(folder, seed=7)
@@ -39,11 +44,11 @@ def test_comes_back_as_it_was_saved(saved):
     np.testing.assert_array_equal(problem.test.delta, problem.basket.delta(problem.test.x))
 
 
-def test_only_a_smoothed_call_can_be_handed_on(saved):
-    reference = load_problem(saved[0]).reference
-    for other in ({"antithetic": False}, {"payoff": digital}):
-        with pytest.raises(ValueError, match=r"expected an antithetic model with payoff partial\(smooth_call"):
-            save_problem(saved[0], replace(reference, **other), saved[1], jnp.ones((1, 3)), PARAMETERS)
+@pytest.mark.parametrize("other", [{"antithetic": False}, {"payoff": digital}])
+def test_only_a_smoothed_call_can_be_handed_on(problem, tmp_path, other):
+    reference = replace(problem.reference, **other)
+    with pytest.raises(ValueError, match=r"expected an antithetic model with payoff partial\(smooth_call"):
+        save_problem(tmp_path, reference, problem.samples, problem.test.x, PARAMETERS)
 
 
 def test_belongs_to_a_seed(saved):
@@ -51,8 +56,7 @@ def test_belongs_to_a_seed(saved):
         load_problem(saved[0], seed=8)
 
 
-def test_the_fixed_budget_reorders_the_same_samples(saved):
-    problem = load_problem(saved[0])
+def test_the_fixed_budget_reorders_the_same_samples(problem):
     draw = problem.source("paths_8192")
     first, second = draw(jax.random.key(1)), draw(jax.random.key(2))
     assert not (first.y == second.y).all()
@@ -60,17 +64,15 @@ def test_the_fixed_budget_reorders_the_same_samples(saved):
         np.testing.assert_array_equal(np.sort(a, axis=0), np.sort(b, axis=0))
 
 
-def test_the_fresh_budget_draws_as_many_new_ones(saved):
-    problem = load_problem(saved[0])
+def test_the_fresh_budget_draws_as_many_new_ones(problem):
     draw = problem.source("fresh_paths")
     first, second = draw(jax.random.key(1)), draw(jax.random.key(2))
     assert first.x.shape == second.x.shape == problem.samples.x.shape
     assert not np.isin(first.y[first.y > 0.01], second.y).any()
 
 
-def test_the_recipe_has_a_sample_of_its_own_at_pseudo_random_points(saved):
+def test_the_recipe_has_a_sample_of_its_own_at_pseudo_random_points(problem):
     """As many labels, normal but not evenly spread: of Sobol points half would lie on either side of the mean."""
-    problem = load_problem(saved[0])
     problem = replace(problem, reference=replace(problem.reference, points="sobol"))
     recipe = problem.fixed_sample("paper_recipe")
     assert (
@@ -83,15 +85,12 @@ def test_the_recipe_has_a_sample_of_its_own_at_pseudo_random_points(saved):
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
-def test_relabelling_keeps_spots_and_targets_together(saved, budget):
-    problem = load_problem(saved[0])
+def test_relabelling_keeps_spots_and_targets_together(problem, budget):
     samples = problem.source(budget, lambda s: s._replace(y=s.x.sum(axis=-1)))(KEY)
     np.testing.assert_allclose(samples.y, samples.x.sum(axis=-1))
 
 
-def test_refuses_an_unknown_budget(saved):
-    with pytest.raises(
-        ValueError,
-        match=r"unknown budget 'paths_4096', expected one of \('paths_8192', 'fresh_paths', 'paper_recipe'\)",
-    ):
-        load_problem(saved[0]).source("paths_4096")
+def test_refuses_an_unknown_budget(problem):
+    message = r"unknown budget 'paths_4096', expected one of \('paths_8192', 'fresh_paths', 'paper_recipe'\)"
+    with pytest.raises(ValueError, match=message):
+        problem.source("paths_4096")
