@@ -95,8 +95,7 @@ def save_problem(
 def load_problem(results: Path, **expected: object) -> Problem:
     """The problem made with the `expected` parameters. Raises `ArtifactError` as `artifacts.load` does."""
     arrays, parameters = load(results, "problem", **expected)
-    weights, factor, *contract = (arrays[name] for name in BASKET)
-    basket = GaussianBasket(weights, factor, *map(float, contract))
+    basket = GaussianBasket(*(arrays[name] for name in BASKET))
     payoff = partial(smooth_call, width=float(arrays["smoothing"]))
     reference = LeastSquaresMonteCarlo(basket, payoff, str(arrays["points"]), spread=float(arrays["spread"]))
     samples = Samples(*(jnp.asarray(arrays[name]) for name in Samples._fields))

@@ -161,17 +161,18 @@ def beyond(study: pd.DataFrame, seeds: pd.DataFrame, published: Mapping[str, Seq
     study: of `past_the_table`; seeds: R^2 of the paper's stages under several seeds, of which the fixed sample is
     shown. The published pruned networks have 433 or 40 parameters, hence the lines.
     """
+    sizes = dict.fromkeys(published, 433) | {"oversized": 83_713}
     fixed = seeds[seeds.budget == "paths_8192"]
-    sizes = fixed.stage.map(lambda stage: 83_713 if stage == "oversized" else 433)
-    stages = fixed.assign(experiment=fixed.stage, parameters=sizes, one_minus_r2=1 - fixed.r2)
+    stages = fixed.assign(experiment=fixed.stage, parameters=fixed.stage.map(sizes), one_minus_r2=1 - fixed.r2)
     shown = study[study.experiment.isin(["pathwise_8192", "second_order", "lm_433", "lm_40"])]
     ours = pd.concat([stages, shown])
     colours = {stage: f"C{n}" for n, stage in enumerate(published)}
     figure, axes = plt.subplots(1, len(QUANTITIES), figsize=(7.2, 3.6), sharey=True)
     for index, (axis, quantity) in enumerate(zip(axes, QUANTITIES, strict=True)):
         for stage, scores in published.items():
-            span, error = [83_713] * 2 if stage == "oversized" else [40, 433], 1 - scores[index]
-            axis.plot(span, [error] * 2, "x--", color=colours[stage], lw=0.8, ms=5, label=f"published: {stage}")
+            span = [40 if sizes[stage] == 433 else sizes[stage], sizes[stage]]
+            style = {"color": colours[stage], "lw": 0.8, "ms": 5, "label": f"published: {stage}"}
+            axis.plot(span, [1 - scores[index]] * 2, "x--", **style)
         experiments = ours[ours.quantity == quantity].groupby("experiment", sort=False)
         for (name, runs), marker in zip(experiments, "osv^DPX*", strict=False):
             mean, worst = runs.one_minus_r2.mean(), runs.one_minus_r2.max()

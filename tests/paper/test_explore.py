@@ -1,4 +1,4 @@
-"""Under every position of the sliders the explorer shows what the closed form and the surrogate say there."""
+"""For every position of the sliders the explorer shows the closed form and the surrogate there."""
 
 import io
 from base64 import b64decode
@@ -95,7 +95,7 @@ def test_the_lines_are_what_was_compared_and_the_marker_is_here(explorer):
         np.testing.assert_allclose(here.get_xdata(), explorer.spots @ BASKET.weights)
 
 
-def test_says_where_it_leaves_the_box(explorer):
+def test_a_note_is_shown_outside_the_box(explorer):
     numbers = explorer.widget.children[2]
     assert "outside the box" not in numbers.value
     explorer.controls["asset 1"].value = 0.3  # 1.3, of a box that ends at 1.6

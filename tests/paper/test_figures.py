@@ -1,4 +1,4 @@
-"""What the figures draw is what they were given."""
+"""The lines of a figure are the numbers that it was given."""
 
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -101,13 +101,20 @@ def test_dense_and_sparse_spend_the_same_number_of_weights():
         np.testing.assert_array_equal(nodes, np.transpose(np.unravel_index(largest, (6, 6))))
 
 
+def runs(of, **levels):
+    """A table of all combinations of the levels, by column."""
+    table = pd.MultiIndex.from_product(levels.values(), names=levels).to_frame(index=False)
+    table.attrs["of"] = of
+    return table
+
+
+def seeds():
+    table = runs("7 assets", budget=BUDGETS, stage=STAGES, quantity=QUANTITIES, seed=range(3))
+    return table.assign(r2=0.9 + table.seed / 100)
+
+
 def test_seed_spread_shows_every_seed_and_the_published_run():
-    runs = pd.MultiIndex.from_product(
-        [BUDGETS, STAGES, QUANTITIES, range(3)], names=["budget", "stage", "quantity", "seed"]
-    )
-    table = runs.to_frame(index=False).assign(r2=lambda frame: 0.9 + frame.seed / 100)
-    table.attrs["of"] = "7 assets"
-    figure = figures.seed_spread(table, PUBLISHED)
+    figure = figures.seed_spread(seeds(), PUBLISHED)
     assert [axis.get_title() for axis in figure.axes] == list(QUANTITIES)
     for index, axis in enumerate(figure.axes):
         *ours, published = lines(axis)
@@ -117,17 +124,30 @@ def test_seed_spread_shows_every_seed_and_the_published_run():
         np.testing.assert_array_equal(published[:, 1], [1 - PUBLISHED[stage][index] for stage in STAGES])
 
 
+def test_beyond_shows_the_mean_of_the_seeds_with_a_bar_to_the_worst():
+    study = runs("5 assets", experiment=["reference", "lm_40"], quantity=QUANTITIES, seed=range(2))
+    study = study.assign(one_minus_r2=1e-3 * (1 + study.seed), parameters=40)
+    figure = figures.beyond(study, seeds(), PUBLISHED)
+    for index, axis in enumerate(figure.axes):
+        published = [line.get_xydata() for line in axis.lines[: len(STAGES)]]
+        spans = {"oversized": [83_713] * 2}
+        for stage, line in zip(STAGES, published, strict=True):
+            expected = [[size, 1 - PUBLISHED[stage][index]] for size in spans.get(stage, [40, 433])]
+            np.testing.assert_array_equal(line, expected)
+        shown = {bar.get_label(): bar.lines for bar in axis.containers}
+        assert list(shown) == [f"ours: {name}" for name in (*STAGES, "lm_40")]
+        for name, size, mean, worst in (("pruned", 433, 0.09, 0.1), ("lm_40", 40, 1.5e-3, 2e-3)):
+            marker, _, (bar,) = shown[f"ours: {name}"]
+            np.testing.assert_allclose(marker.get_xydata(), [[size, mean]])
+            np.testing.assert_allclose(bar.get_segments(), [[[size, mean], [size, worst]]])
+    assert figure.get_supxlabel() == "study of 5 assets; and of 7 assets"
+
+
 def test_pruning_methods_shows_medians_and_extremes_after_fine_tuning():
-    rows = [
-        (method, size, seed, stage, quantity, r2 - (stage == "before"))
-        for method in ("scratch", "iasa_plain")
-        for size in (40, 433)
-        for stage in ("before", "pruned")
-        for quantity in QUANTITIES
-        for seed, r2 in enumerate((0.7, 0.9, 0.99, 0.8 - 0.1 * (method == "scratch"), 0.95))
-    ]
-    table = pd.DataFrame(rows, columns=["method", "parameters", "seed", "stage", "quantity", "r2"])
-    table.attrs["of"] = "7 assets"
+    methods, sizes, stages = ("scratch", "iasa_plain"), (40, 433), ("before", "pruned")
+    table = runs("7 assets", method=methods, parameters=sizes, stage=stages, quantity=QUANTITIES, seed=range(5))
+    r2 = np.array([0.7, 0.9, 0.99, 0.8, 0.95])[table.seed]
+    table["r2"] = r2 - 0.1 * (table.method == "scratch") * (table.seed == 3) - (table.stage == "before")
     figure = figures.pruning_methods(table)
     titles = [f"{quantity}, {size} parameters" for size in (433, 40) for quantity in QUANTITIES]
     assert [axis.get_title() for axis in figure.axes] == titles
