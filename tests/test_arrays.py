@@ -125,7 +125,17 @@ CALLS = {
     )(n(X)),
     "random_scores": lambda n: nodes.random_scores(MODEL, KEY),
 }
-NOT_CALLED = {"Criterion", "Diverged", "Draw", "Loss", "POINTS", "Samples", "CurvedSamples", "StripSamples"}
+NOT_CALLED = {
+    "Criterion",
+    "Diverged",
+    "Draw",
+    "Loss",
+    "POINTS",
+    "Samples",
+    "CurvedSamples",
+    "StripSamples",
+    "checked_vectors",
+}
 METHODS = (Surrogate, GaussianBasket, LeastSquaresMonteCarlo)
 
 

@@ -26,7 +26,7 @@ from flax import nnx
 from tqdm import tqdm
 
 from sobolev_utils.arrays import as_count
-from sobolev_utils.learning.diagnosis import Diverged, cause, check_weights, first_failure, scale, warn_of_scale
+from sobolev_utils.learning.diagnosis import Diverged, all_finite, check_weights, diagnose, warn_of_scale
 from sobolev_utils.learning.levenberg_marquardt import levenberg_marquardt
 from sobolev_utils.learning.losses import Loss
 from sobolev_utils.learning.purity import checked_shapes
@@ -106,18 +106,23 @@ def fit(
     """
     epochs = as_count(epochs, name="epochs")
     batch = None if batch is None else as_count(batch, name="batch")
-    _check_options(learning_rate, weight_decay, optimiser, schedule)
+    if not (0 < learning_rate < np.inf and 0 <= weight_decay < np.inf):
+        raise ValueError(f"need learning_rate > 0 and weight_decay >= 0, got {learning_rate} and {weight_decay}")
+    if schedule not in _SCHEDULES:
+        raise ValueError(f"unknown schedule {schedule!r}, expected one of {sorted(_SCHEDULES)}")
+    if optimiser not in (known := sorted([*_OPTIMISERS, "levenberg_marquardt"])):
+        raise ValueError(f"unknown optimiser {optimiser!r}, expected one of {known}")
     check_weights(model)
     if optimiser == "levenberg_marquardt":
         if batch is not None or weight_decay:
             raise ValueError("Levenberg-Marquardt takes all samples at once and no decay: leave out both")
         samples = as_samples(draw(key))
-        warn_of_scale(scale(model, samples), name)
+        warn_of_scale(model, samples, name)
         return levenberg_marquardt(model, samples, loss, iterations=epochs, name=name)
     training = _Training(model, draw, loss, key, batch or 512)
     rate = _SCHEDULES[schedule](learning_rate, epochs * training.steps)
     training.optimise = _OPTIMISERS[optimiser](rate, lambda count: weight_decay * rate(count) / learning_rate)
-    warn_of_scale(jax.jit(lambda key: scale(model, training.batches(key)))(key), name)
+    warn_of_scale(model, jax.jit(training.batches)(key), name)
 
     run = jax.jit(lambda state, keys: jax.lax.scan(training.epoch, state, keys))
     chunks = max(d for d in range(1, 21) if epochs % d == 0)  # of equal length, so that one program serves all
@@ -126,22 +131,12 @@ def fit(
         for keys in jnp.split(jax.random.split(key, epochs), chunks):
             recent = [*recent[-1:], (state, keys)]  # the last two chunks: what ends one may show in the next
             state, values = run(state, keys)
-            if not all(np.isfinite(leaf).all() for leaf in (values, *jax.tree.leaves(state[0]))):
+            if not all_finite((values, state[0])):
                 raise training.diverged(recent, [*history, values], epochs, learning_rate, name)
             history.append(np.asarray(values))
             bar.set_postfix_str(f"loss {history[-1][-1]:.3g}", refresh=False)
             bar.update(len(keys))
     return training.model_of(state[0]), np.concatenate(history)
-
-
-def _check_options(learning_rate: float, weight_decay: float, optimiser: str, schedule: str) -> None:
-    """Raise ValueError for options of `fit` that make no sense."""
-    if not (0 < learning_rate < np.inf and 0 <= weight_decay < np.inf):
-        raise ValueError(f"need learning_rate > 0 and weight_decay >= 0, got {learning_rate} and {weight_decay}")
-    if schedule not in _SCHEDULES:
-        raise ValueError(f"unknown schedule {schedule!r}, expected one of {sorted(_SCHEDULES)}")
-    if optimiser not in (known := sorted([*_OPTIMISERS, "levenberg_marquardt"])):
-        raise ValueError(f"unknown optimiser {optimiser!r}, expected one of {known}")
 
 
 class _Training:
@@ -181,14 +176,14 @@ class _Training:
         return state, jnp.mean(values)
 
     def diverged(self, recent: list, history: list, epochs: int, learning_rate: float, name: str) -> Diverged:
-        """What to raise when the last chunk of epochs was not finite: its steps are taken again, one by one.
+        """The error for a chunk of epochs that is not finite, whose steps are repeated one by one to find the cause.
 
         recent: state and keys of the last chunks; history: the losses by epoch of all chunks.
         """
         of_epochs = (self.batches(key) for _, keys in recent for key in keys)
-        again = (jax.tree.map(lambda a, i=i: a[i], batches) for batches in of_epochs for i in range(self.steps))
-        failure = first_failure(jax.jit(self.step), recent[0][0], again)
-        at = (len(history) - len(recent)) * len(recent[-1][1]) * self.steps + failure.step
-        why = cause(jax.value_and_grad(self.loss_of), failure, self.start, learning_rate)
-        message = f"{name} diverged at step {at} of {epochs * self.steps}: {why}"
-        return Diverged(message, self.model_of(failure.last), np.concatenate(history)[: (at - 1) // self.steps], at)
+        batches = (jax.tree.map(lambda a, i=i: a[i], epoch) for epoch in of_epochs for i in range(self.steps))
+        step, evaluate = jax.jit(self.step), jax.value_and_grad(self.loss_of)
+        n, last, why = diagnose(step, evaluate, recent[0][0], batches, self.start, learning_rate)
+        n += (len(history) - len(recent)) * len(recent[-1][1]) * self.steps
+        message = f"{name} diverged at step {n} of {epochs * self.steps}: {why}"
+        return Diverged(message, self.model_of(last), np.concatenate(history)[: (n - 1) // self.steps], n)
