@@ -125,17 +125,7 @@ CALLS = {
     )(n(X)),
     "random_scores": lambda n: nodes.random_scores(MODEL, KEY),
 }
-NOT_CALLED = {
-    "Criterion",
-    "Diverged",
-    "Draw",
-    "Loss",
-    "POINTS",
-    "Samples",
-    "CurvedSamples",
-    "StripSamples",
-    "checked_vectors",
-}
+NOT_CALLED = {"Criterion", "Diverged", "Draw", "Loss", "POINTS", "Samples", "CurvedSamples", "StripSamples"}
 METHODS = (Surrogate, GaussianBasket, LeastSquaresMonteCarlo)
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from sobolev_utils.arrays import as_count, as_floats
 from sobolev_utils.models.samples import CurvedSamples, Samples, as_samples
 
-__all__ = ["all_directions", "checked_vectors", "hvp", "principal_directions", "random_directions", "with_hvp"]
+__all__ = ["all_directions", "hvp", "principal_directions", "random_directions", "with_hvp"]
 
 
 def random_directions(key: jax.Array, n_samples: int, k: int, n: int) -> jax.Array:

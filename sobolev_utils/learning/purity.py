@@ -20,9 +20,9 @@ NOT_TRACEABLE = (
 def checked_shapes(name: str, f: Callable, *arguments):
     """The shapes and types of f(*arguments), as of `jax.eval_shape`, where f depends on its arguments alone.
 
-    f is traced twice. What it takes from elsewhere, such as NumPy's random numbers, stands in its program as
-    constants, which compilation would freeze: they must be the same in both. Raises ValueError where they are not,
-    and where f cannot be traced, as when it hands its arguments to NumPy.
+    f is traced twice. Numbers from elsewhere, such as NumPy's random ones, are constants of the traced program, which
+    compilation would freeze: they must be the same in both. Raises ValueError where they are not, and where f cannot
+    be traced, as when it passes its arguments to NumPy.
     """
     try:
         first, shapes = jax.make_jaxpr(f, return_shape=True)(*arguments)
@@ -31,11 +31,10 @@ def checked_shapes(name: str, f: Callable, *arguments):
             second = jax.make_jaxpr(f)(*arguments)
     except NOT_TRACEABLE as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{name} cannot be compiled: write it with jax.numpy and jax.random alone. {reason}"
-        ) from error
-    constants = [list(_constants(program.jaxpr, program.consts)) for program in (first, second)]
-    if len(constants[0]) != len(constants[1]) or not all(map(_same, *constants)):
+        message = f"{name} cannot be compiled: write it with jax.numpy and jax.random alone. {reason}"
+        raise ValueError(message) from error
+    one, other = (list(_constants(program)) for program in (first, second))
+    if len(one) != len(other) or not all(map(_same, one, other)):
         raise ValueError(
             f"{name} is not a function of its arguments alone: called twice, it took other numbers, and compiled, it "
             "would repeat the first for ever. Draw random numbers by jax.random from its key, not by NumPy"
@@ -43,17 +42,15 @@ def checked_shapes(name: str, f: Callable, *arguments):
     return shapes
 
 
-def _constants(jaxpr: Jaxpr, constants) -> Iterator:
+def _constants(program: ClosedJaxpr | Jaxpr) -> Iterator:
     """The operations of a program in their order, and all numbers that are not computed from its arguments."""
-    yield from constants
-    for eqn in jaxpr.eqns:
+    yield from getattr(program, "consts", ())
+    for eqn in program.eqns:
         yield eqn.primitive.name
         yield from (atom.val for atom in eqn.invars if isinstance(atom, Literal))
         for parameter in jax.tree.leaves(list(eqn.params.values())):
-            if isinstance(parameter, ClosedJaxpr):
-                yield from _constants(parameter.jaxpr, parameter.consts)
-            elif isinstance(parameter, Jaxpr):
-                yield from _constants(parameter, ())
+            if isinstance(parameter, ClosedJaxpr | Jaxpr):
+                yield from _constants(parameter)
             elif isinstance(parameter, int | float):  # such as where a slice begins
                 yield parameter
 

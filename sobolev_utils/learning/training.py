@@ -1,6 +1,6 @@
 """One `fit` for every stage: values or Sobolev targets, a fixed sample or fresh ones.
 
-A step of rate eta moves the parameters by what the optimiser makes of the gradient of the loss on one batch:
+A step of rate eta updates the parameters by the gradient of the loss on one batch:
 
 - "adam" (Kingma & Ba 2015), or "muon" (Jordan et al. 2024), which orthogonalises the steps of weight matrices and
   leaves the biases to Adam. On narrow deep networks Muon converges in fewer steps; on wide ones its steps cost more.
@@ -61,19 +61,13 @@ _SCHEDULES = {
 
 
 def _adam(rate: optax.Schedule, decay: optax.Schedule) -> optax.GradientTransformation:
-    def is_matrix(parameters):
-        return jax.tree.map(lambda p: p.ndim > 1, parameters)
-
-    return optax.chain(
-        optax.scale_by_adam(), optax.add_decayed_weights(decay, is_matrix), optax.scale_by_learning_rate(rate)
-    )
+    decayed = optax.add_decayed_weights(decay, lambda parameters: jax.tree.map(lambda p: p.ndim > 1, parameters))
+    return optax.chain(optax.scale_by_adam(), decayed, optax.scale_by_learning_rate(rate))
 
 
 def _muon(rate: optax.Schedule, decay: optax.Schedule) -> optax.GradientTransformation:
-    # A quarter of the rate for the biases, which Adam moves by the rate each, Muon a whole matrix by its norm
-    return optax.contrib.muon(
-        rate, weight_decay=decay, adam_learning_rate=lambda count: rate(count) / 4, adam_b2=0.99
-    )
+    # Adam changes each bias by its rate, Muon a whole matrix by the rate in norm: so biases get a quarter of it
+    return optax.contrib.muon(rate, weight_decay=decay, adam_learning_rate=lambda n: rate(n) / 4, adam_b2=0.99)
 
 
 _OPTIMISERS = {"adam": _adam, "muon": _muon}
@@ -95,13 +89,13 @@ def fit(
 ) -> tuple[Surrogate, np.ndarray]:
     """Minimise E loss(model, samples); returns a new model and its mean loss over each epoch, (epochs,), in training.
 
-    Each epoch asks `draw(key)` for samples, the same ones (`shuffled`) or fresh ones, and takes one step for each
+    Each epoch calls `draw(key)` for samples, the same ones (`shuffled`) or fresh ones, and takes one step for each
     `batch` of them (None: 512), in order. Epochs are scanned in one compiled program, so `draw` and `loss` are JAX
-    functions of their arguments alone. A progress bar is called `name`.
+    functions of their arguments alone. `name` labels the progress bar.
 
     Warns where the surrogate's normalisation is not that of its samples. Raises ValueError for options that make no
     sense, weights that are not finite, samples whose shapes do not fit each other, an epoch that `batch` does not
-    divide, and a `draw` or `loss` that another call would give other numbers; `Diverged`, with the last finite state
+    divide, and a `draw` or `loss` that returns other numbers when called again; `Diverged`, with the last finite state
     and the cause, where the loss stops being finite.
     """
     epochs = as_count(epochs, name="epochs")
@@ -129,7 +123,7 @@ def fit(
     state, history, recent = (training.start, training.optimise.init(training.start)), [], []
     with tqdm(total=epochs, desc=name, unit="epoch", file=sys.stdout, mininterval=0.5, ncols=80) as bar:
         for keys in jnp.split(jax.random.split(key, epochs), chunks):
-            recent = [*recent[-1:], (state, keys)]  # the last two chunks: what ends one may show in the next
+            recent = [*recent[-1:], (state, keys)]  # the last two chunks: a failure in one may show only in the next
             state, values = run(state, keys)
             if not all_finite((values, state[0])):
                 raise training.diverged(recent, [*history, values], epochs, learning_rate, name)
