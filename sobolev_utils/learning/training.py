@@ -95,8 +95,8 @@ def fit(
 
     Warns where the surrogate's normalisation is not that of its samples. Raises ValueError for options that make no
     sense, weights that are not finite, samples whose shapes do not fit each other, an epoch that `batch` does not
-    divide, and a `draw` or `loss` that returns other numbers when called again; `Diverged`, with the last finite state
-    and the cause, where the loss stops being finite.
+    divide, and a `draw` or `loss` that depends on more than its arguments; `Diverged`, with the last finite state and
+    the cause, where the loss stops being finite.
     """
     epochs = as_count(epochs, name="epochs")
     batch = None if batch is None else as_count(batch, name="batch")
