@@ -60,7 +60,8 @@ class LeastSquaresMonteCarlo:
 
     def labelled(self, x: jax.Array, p: jax.Array) -> Samples:
         """Labels at given spots x, (n, n_assets), and their derivatives for fixed increments p, (n, n_assets)."""
-        y, pullback = jax.vjp(partial(self.label, p=p), as_floats(x, name="spots"))
+        x = as_floats(x, name="spots")
+        y, pullback = jax.vjp(partial(self.label, p=p), x)
         return Samples(x, y, *pullback(jnp.ones_like(y)))
 
     def paths(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
