@@ -1,4 +1,4 @@
-"""Checks and conversions of the arguments of public functions: whatever NumPy takes for numbers."""
+"""Checks and conversions of the arguments of public functions, which accept whatever NumPy takes for numbers."""
 
 import operator
 
@@ -8,7 +8,7 @@ import numpy as np
 
 __all__ = ["as_count", "as_floats", "as_numbers", "varies"]
 
-ROUNDINGS = 8  # by which numbers that were computed in different ways may differ and count as equal
+ROUNDINGS = 8  # numbers that differ by no more roundings than these count as equal
 
 
 def as_floats(x, dtype=None, *, name: str = "values") -> jax.Array:
@@ -54,8 +54,8 @@ def as_count(n, *, name: str, least: int = 1) -> int:
 def varies(x, axis: int | None = None) -> np.ndarray:
     """Whether the entries of a floating-point array differ along an axis by more than some roundings.
 
-    It asks the range, which is exact, as rounding gives a constant array a standard deviation: 7e-9 for 10,000 times
-    0.05. False where an entry is not finite.
+    The range is exact, while rounding gives a constant array a standard deviation: 7e-9 for 10,000 times 0.05. False
+    where an entry is not finite.
     """
     x = np.asarray(x)
     with np.errstate(invalid="ignore"):

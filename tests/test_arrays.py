@@ -172,6 +172,7 @@ def test_lists_integers_and_arrays_of_any_kind_give_the_same(name):
         ([1j], "spots must be real numbers, got an array of complex128"),
         ([[1], [1, 2]], "spots must be an array of real numbers, got list"),
         (KEY, "spots must be real numbers, got an array of key"),
+        (np.ma.array([1.0, 2.0], mask=[False, True]), "spots .* got MaskedArray: some of its entries are masked"),
     ],
 )
 def test_what_is_not_numbers_is_refused(bad, message):
@@ -179,6 +180,10 @@ def test_what_is_not_numbers_is_refused(bad, message):
         as_floats(bad, name="spots")
     with pytest.raises(ValueError, match="must be"):
         BASKET.value(bad)
+
+
+def test_a_masked_array_without_masked_entries_is_an_array():
+    np.testing.assert_array_equal(as_floats(np.ma.array([1.0, 2.0])), [1, 2])
 
 
 def test_the_type_of_floating_point_numbers_is_kept():
@@ -217,7 +222,7 @@ class TestConstantsInDisguise:
     def test_a_constant_column_cannot_be_normalised(self, dtype):
         x = np.random.default_rng(0).uniform(size=(10_000, 3)).astype(dtype)
         x[:, 1] = 0.05
-        with pytest.raises(ValueError, match="inputs and labels must be finite and vary, got deviations of"):
+        with pytest.raises(ValueError, match=r"labels must be finite and vary, got deviations of \[.*\] and"):
             nnx.clone(MODEL).normalise(x, x[:, 0], by_input=True)
         with pytest.raises(ValueError, match="inputs and labels must be finite and vary"):
             nnx.clone(MODEL).normalise(x, x[:, 1])
@@ -234,10 +239,6 @@ class TestConstantsInDisguise:
         truth = 1 + 1e-9 * np.arange(10)
         with jax.enable_x64(False):
             assert metrics.r2(truth, truth) == 1
-
-    def test_r2_of_a_truth_that_varies_in_rounding_alone_is_refused(self):
-        with pytest.raises(ValueError, match="a truth that varies, got a constant one"):
-            metrics.r2([0.1 + 0.2, 0.3, 0.3], [0.3, 0.3, 0.3])
 
     def test_a_basket_whose_covariance_cancels_but_for_rounding_has_no_volatility(self):
         factor = np.array([[0.1, 0.7], [0.1 / 3, 0.7 / 3]])
@@ -330,9 +331,3 @@ def test_metrics_refuse_what_is_not_numbers(metric, bad):
     for arguments, name in (((bad, [1, 2]), "truth"), (([1, 2], bad), "prediction")):
         with pytest.raises(ValueError, match=f"^{name} must be"):
             metric(*arguments)
-
-
-def test_masked_entries_are_refused():
-    with pytest.raises(ValueError, match="x must be an array of real numbers, got MaskedArray: some of its entries"):
-        as_floats(np.ma.array([1.0, 2.0], mask=[False, True]), name="x")
-    np.testing.assert_array_equal(as_floats(np.ma.array([1.0, 2.0])), [1, 2])

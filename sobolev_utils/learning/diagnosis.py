@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +10,9 @@ import numpy as np
 from sobolev_utils.learning.surrogate import Surrogate
 from sobolev_utils.models.samples import Samples, not_finite
 
-__all__ = ["Diverged", "Failure", "cause", "check_weights", "first_failure", "scale", "warn_of_scale"]
+__all__ = ["Diverged", "all_finite", "check_weights", "diagnose", "warn_of_scale"]
 
-
-FAR = 1e6  # times the median is far
+FAR = 1e6  # entries beyond this many times the median magnitude may be the cause
 
 
 class Diverged(FloatingPointError):
@@ -36,17 +34,15 @@ def check_weights(model: Surrogate) -> None:
             raise ValueError(f"{name} of the surrogate holds {count} entries that are not finite: start from another")
 
 
-def scale(model: Surrogate, samples: Samples) -> jax.Array:
-    """Mean and deviation of the inputs, and of the labels, in the surrogate's own coordinates: (2, 2)."""
-    x = (samples.x - model.x_mean[...]) / model.x_std[...]
-    y = (samples.y - model.y_mean[...]) / model.y_std[...]
-    return jnp.stack([jnp.stack([jnp.mean(a), jnp.std(a)]) for a in (x, y)])
-
-
-def warn_of_scale(statistics: jax.Array, name: str) -> None:
-    """Warn where samples of this `scale` are more than 10 off, or less than 0.01 away from all being zero."""
+def warn_of_scale(model: Surrogate, samples: Samples, name: str) -> None:
+    """Warn where inputs or labels, in the surrogate's own coordinates, are larger than 10 or smaller than 0.01."""
     off = []
-    for what, (mean, deviation) in zip(("inputs", "labels"), np.asarray(statistics), strict=True):
+    for what, array, centre, unit in (
+        ("inputs", samples.x, model.x_mean, model.x_std),
+        ("labels", samples.y, model.y_mean, model.y_std),
+    ):
+        normalised = (array - centre[...]) / unit[...]
+        mean, deviation = float(normalised.mean()), float(normalised.std())
         if max(abs(mean), deviation) > 10 or np.hypot(mean, deviation) < 0.01:
             off.append(f"{what} of mean {mean:.3g} and deviation {deviation:.3g}")
     if off:
@@ -54,73 +50,62 @@ def warn_of_scale(statistics: jax.Array, name: str) -> None:
         warnings.warn(f"{fault}{' and '.join(off)}: call normalise(x, y) of its samples first", stacklevel=3)
 
 
-@dataclass(frozen=True)
-class Failure:
-    """The first step whose loss or update is not finite, counted from 1, and what it started from.
+def diagnose(
+    step: Callable, evaluate: Callable, state: tuple, batches: Iterable[Samples], initial, learning_rate: float
+) -> tuple[int, object, str]:
+    """Repeat training from `state` up to the first step whose loss or update is not finite.
 
-    last: the parameters of the last step with a finite loss; first_loss: the loss of the first step.
+    step(state, samples) -> state, loss, where state[0] are the parameters; evaluate(parameters, samples) -> loss,
+    gradient; initial: the parameters before training. Returns the number of that step, counted from 1, the parameters
+    of the last step with a finite loss, and the cause with what to do about it.
     """
-
-    step: int
-    parameters: object
-    samples: Samples
-    last: object
-    first_loss: float
-
-
-def first_failure(step: Callable, state: tuple, batches: Iterable[Samples]) -> Failure:
-    """The first failure of step(state, samples) -> state, loss; of a state the first entry are the parameters."""
     last, losses = state[0], []
     for samples in batches:
         after, loss = step(state, samples)
         losses.append(float(loss))
         if np.isfinite(loss):
             last = state[0]
-        if not _all_finite((loss, after[0])):
+        if not all_finite((loss, after[0])):
             break
         state = after
-    return Failure(len(losses), state[0], samples, last, losses[0])
+    return len(losses), last, _cause(evaluate, state[0], samples, losses[0], initial, learning_rate)
 
 
-def cause(evaluate: Callable, failure: Failure, initial: object, learning_rate: float) -> str:
-    """Why training failed there, and what to do. `evaluate(parameters, samples)` gives the loss and its gradient.
-
-    In this order: the samples, where without their entries that are not finite all is well; the gradient, where the
-    loss is finite and has not grown; where they are not finite at the `initial` parameters either, the samples again,
-    if without their largest entries they are, or else the gradient or the loss; and the learning rate.
-    """
-    cleaned = jax.tree.map(lambda a: jnp.where(jnp.isfinite(a), a, 0), failure.samples)
-    if (fault := not_finite(failure.samples)) and _all_finite(evaluate(failure.parameters, cleaned)):
+def _cause(evaluate, parameters, samples, first_loss, initial, learning_rate) -> str:
+    fault = not_finite(samples)
+    if fault and all_finite(evaluate(parameters, jax.tree.map(lambda a: jnp.where(jnp.isfinite(a), a, 0), samples))):
         return f"in its batch {fault}: mend where they come from"
-    loss, _ = evaluate(failure.parameters, failure.samples)
-    if np.isfinite(loss) and loss <= 10 * failure.first_loss:
+    loss, _ = evaluate(parameters, samples)
+    if np.isfinite(loss) and loss <= 10 * first_loss:
         return f"the loss, {loss:.3g}, is finite and its gradient is not: mend the loss where it has no derivative"
-    before, gradient = evaluate(initial, failure.samples)
-    if not _all_finite((before, gradient)):
-        clipped, fault = _clipped(failure.samples)
-        if fault and _all_finite(evaluate(initial, clipped)):
-            far = "so far from the others that the loss is not finite before any step"
-            return f"in its batch {fault}, {far}: mend where it comes from"
-        if np.isfinite(before):
-            return f"before any step the loss, {before:.3g}, is finite and its gradient is not: mend the loss"
-        return f"the loss is {before:.3g} before any step, though samples and weights are finite: mend the loss"
-    return f"lower the learning rate, {learning_rate:g}"
+    before, gradient = evaluate(initial, samples)
+    if all_finite((before, gradient)):
+        return f"lower the learning rate, {learning_rate:g}"
+    clipped, fault = _clipped(samples)
+    if fault and all_finite(evaluate(initial, clipped)):
+        far = "so far from the others that the loss is not finite before any step"
+        return f"in its batch {fault}, {far}: mend where it comes from"
+    if np.isfinite(before):
+        return f"before any step the loss, {before:.3g}, is finite and its gradient is not: mend the loss"
+    return f"the loss is {before:.3g} before any step, though samples and weights are finite: mend the loss"
 
 
 def _clipped(samples: Samples) -> tuple[Samples, str]:
-    """Samples cut off at FAR times the median magnitude of what is not zero, and the largest entry cut, in words."""
+    """Samples clipped at FAR times the median magnitude of nonzero entries, and the largest one clipped, in words."""
     clipped, fault, largest = {}, "", 0.0
     for name, array in samples._asdict().items():
-        size = np.abs(np.zeros(1) if array is None else np.asarray(array, float))
-        median = np.median(size[size > 0]) if size.any() else 0.0
-        if array is not None:
-            limit = array.dtype.type(FAR * median)
-            clipped[name] = jnp.clip(array, -limit, limit)
+        if array is None or not array.any():
+            continue
+        size = np.abs(np.asarray(array, float))
+        median = np.median(size[size > 0])
+        limit = array.dtype.type(FAR * median)
+        clipped[name] = jnp.clip(array, -limit, limit)
         if largest < (most := size.max()) > FAR * median:
             place = list(map(int, np.unravel_index(size.argmax(), size.shape)))
             largest, fault = most, f"samples.{name}{place} is {most:.3g} in magnitude, and the median {median:.3g}"
-    return type(samples)(**clipped), fault
+    return samples._replace(**clipped), fault
 
 
-def _all_finite(tree) -> bool:
+def all_finite(tree) -> bool:
+    """Whether all entries of all arrays are finite."""
     return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))

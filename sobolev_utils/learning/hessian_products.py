@@ -1,7 +1,7 @@
 """Directions v for Hessian-vector products, and the products: second derivatives without a Hessian.
 
 For random v with E v v' = I, E (H v) v' = H and E |H v|^2 = |H|^2 (Frobenius). Of fixed directions those along which
-gradients vary tell most. The same goes for cotangents u, E u u' = I, of a Jacobian's outputs.
+gradients vary most are the most informative. The same holds for cotangents u, E u u' = I, of a Jacobian's outputs.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def principal_directions(gradients: jax.Array, k: int) -> jax.Array:
     """The k leading principal components of gradients (n_samples, n), times sqrt(k): (k, n), for every sample.
 
     They are the eigenvectors of E g g' of largest eigenvalue (PCA about zero). So scaled, the mean over them of
-    |H v|^2 is that part of |H|^2 which they see; all n of them see all of it. Raises ValueError unless 1 <= k <= n.
+    |H v|^2 is the part of |H|^2 in their span; for k = n it is |H|^2. Raises ValueError unless 1 <= k <= n.
     """
     gradients = as_floats(gradients, name="gradients")
     n, k = gradients.shape[-1], as_count(k, name="the number of principal components", least=0)
@@ -53,9 +53,7 @@ def hvp(f: Callable[[jax.Array], jax.Array], x: jax.Array, directions: jax.Array
     Raises ValueError for directions of another shape.
     """
     x = as_floats(x, name="inputs")
-    directions = as_floats(directions, x.dtype, name="directions")
-    if directions.ndim != 3 or directions.shape[::2] != x.shape:
-        raise ValueError(f"directions must have shape (n_samples, k, n) to go with {x.shape}, got {directions.shape}")
+    directions = checked_vectors("directions", directions, x)
 
     def gradient(x):
         y, pullback = jax.vjp(f, x)
@@ -65,6 +63,19 @@ def hvp(f: Callable[[jax.Array], jax.Array], x: jax.Array, directions: jax.Array
     return jax.vmap(tangent, in_axes=1, out_axes=1)(directions)
 
 
+def checked_vectors(name: str, vectors: jax.Array, like: jax.Array) -> jax.Array:
+    """k vectors for each row of `like`, (n_samples, ...), as an array (n_samples, k, ...) of its type.
+
+    Raises ValueError for another shape.
+    """
+    vectors = as_floats(vectors, like.dtype, name=name)
+    shape = vectors.shape
+    if len(shape) < 2 or shape[:1] + shape[2:] != like.shape or shape[1] == 0:
+        expected = ", ".join(map(str, (like.shape[0], "k", *like.shape[1:])))
+        raise ValueError(f"{name} must have shape ({expected}), got {shape}")
+    return vectors
+
+
 def with_hvp(samples: Samples, f: Callable[[jax.Array], jax.Array], directions: jax.Array) -> CurvedSamples:
     """The samples with the Hessian-vector products of f along directions, (n_samples, k, n) or (k, n) for all.
 
@@ -72,9 +83,6 @@ def with_hvp(samples: Samples, f: Callable[[jax.Array], jax.Array], directions: 
     """
     samples = as_samples(samples)
     directions = as_floats(directions, samples.x.dtype, name="directions")
-    k = directions.shape[-2] if directions.ndim > 1 else 1
-    expected = (len(samples.x), max(k, 1), samples.x.shape[1])
-    if directions.shape not in (expected, expected[1:]):
-        raise ValueError(f"directions must have shape {expected} or {expected[1:]}, got {directions.shape}")
-    directions = jnp.broadcast_to(directions, (len(samples.x), *directions.shape[-2:]))
+    if directions.ndim == 2:
+        directions = jnp.broadcast_to(directions, (len(samples.x), *directions.shape))
     return CurvedSamples(*samples, directions, hvp(f, samples.x, directions))

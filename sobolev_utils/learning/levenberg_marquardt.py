@@ -24,10 +24,9 @@ SOLVER = optx.LevenbergMarquardt(rtol=1e-15, atol=1e-15, linear_solver=lx.Normal
 
 
 def residual_function(model: Surrogate, samples: Samples, loss: SumOfSquares):
-    """The residuals (n,) as a function of the parameters (p,), the parameters, and the model that they make.
+    """The residuals (n,) of the parameters (p,) as a function, the initial parameters, and the model as a function.
 
-    loss = |residuals|^2. Their Jacobian comes sample by sample, in reverse: each has few residuals and many
-    parameters.
+    loss = |residuals|^2. The Jacobian is taken in reverse for each sample, of few residuals and many parameters.
     """
     graph, parameters, constants = nnx.split(model, nnx.Param, ...)
     start, unravel = ravel_pytree(jax.tree.map(lambda p: p.astype(jnp.float64), parameters))

@@ -1,6 +1,6 @@
 """What training minimises: sums of squares of a surrogate's errors, in its normalised units.
 
-A first-order optimiser sees a loss as a function (model, samples) -> scalar, Levenberg-Marquardt its residuals.
+A first-order optimiser takes a loss as a function (model, samples) -> scalar, Levenberg-Marquardt its residuals.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,25 +25,34 @@ Term = tuple[float, int, jax.Array]
 class SumOfSquares:
     """The loss E sum_t w_t |r_t|^2 / sum_t w_t d_t over terms t with weights w, errors r and numbers of entries d.
 
-    Errors along several directions are averaged over them. Raises ValueError for samples that make no sense.
+    Errors along several directions are averaged over them. needs: the derivatives that samples must have. Raises
+    ValueError for samples without them, or of shapes that do not fit.
     """
 
     terms: Callable[[Surrogate, Samples], Sequence[Term]]
+    needs: tuple[str, ...] = ()
 
     def __call__(self, model: Surrogate, samples: Samples) -> jax.Array:
         """The mean over the samples, a scalar."""
-        terms = self.terms(model, as_samples(samples))
-        return jnp.mean(sum(weight * _squared(errors) for weight, _, errors in terms)) / _total(terms)
+        terms, total = self._checked_terms(model, samples)
+        return jnp.mean(sum(weight * _squared(errors) for weight, _, errors in terms)) / total
 
     def residuals(self, model: Surrogate, samples: Samples) -> jax.Array:
-        """The same as residuals (n_samples, n): the loss is the mean over the samples of the sum of their squares."""
-        terms = self.terms(model, as_samples(samples))
+        """Residuals (n_samples, n): the loss is the mean over the samples of the sum of their squares."""
+        terms, total = self._checked_terms(model, samples)
         scaled = []
         for weight, _, errors in terms:
             n_directions = errors.shape[1] if errors.ndim == 3 else 1
-            scale = np.sqrt(weight / _total(terms) / n_directions)
-            scaled.append(scale * errors.reshape(len(errors), -1))
+            scaled.append(np.sqrt(weight / total / n_directions) * errors.reshape(len(errors), -1))
         return jnp.concatenate(scaled, axis=1)
+
+    def _checked_terms(self, model, samples):
+        samples = as_samples(samples)
+        given = [name for name, array in samples._asdict().items() if array is not None]
+        if missing := ", ".join(name for name in self.needs if name not in given):
+            raise ValueError(f"this loss needs samples with {missing}, got samples with {', '.join(given)}")
+        terms = self.terms(model, samples)
+        return terms, sum(weight * entries for weight, entries, _ in terms)
 
 
 def _squared(errors):
@@ -54,11 +63,7 @@ def _squared(errors):
     return jnp.mean(squares, axis=-1) if squares.ndim > 1 else squares
 
 
-def _total(terms):
-    return sum(weight * entries for weight, entries, _ in terms)
-
-
-# Mean squared error of the values, E |y - f(x)|^2 / s_y^2. The derivatives are not looked at.
+# Mean squared error of the values, E |y - f(x)|^2 / s_y^2; derivatives do not enter.
 plain = SumOfSquares(lambda model, samples: [_values(model, samples, model(samples.x))])
 
 
@@ -73,11 +78,10 @@ def sobolev(weight: float = 1.0) -> SumOfSquares:
     _check("derivatives", weight)
 
     def terms(model, samples):
-        needs(samples, "dydx")
         y, dydx = model.value_and_delta(samples.x)
         return [_values(model, samples, y), _deltas(model, samples, dydx, weight)]
 
-    return SumOfSquares(terms)
+    return SumOfSquares(terms, ("dydx",))
 
 
 def second_order(weight: float = 1.0, curvature: float = 1.0) -> SumOfSquares:
@@ -94,7 +98,6 @@ def second_order(weight: float = 1.0, curvature: float = 1.0) -> SumOfSquares:
     _check("second derivatives", curvature)
 
     def terms(model, samples):
-        needs(samples, "dydx", "directions", "hvp")
         if model.x_std[...].ndim:
             raise ValueError("the second-order loss needs one deviation of all inputs: normalise not by_input")
         y, dydx, hvp = model.value_delta_and_hvp(samples.x, samples.directions)
@@ -102,7 +105,7 @@ def second_order(weight: float = 1.0, curvature: float = 1.0) -> SumOfSquares:
         products = curvature, model.n_inputs**2, _error(samples, "hvp", hvp) * scale
         return [_values(model, samples, y), _deltas(model, samples, dydx, weight), products]
 
-    return SumOfSquares(terms)
+    return SumOfSquares(terms, ("dydx", "directions", "hvp"))
 
 
 def sampled_sobolev(weight: float = 1.0) -> SumOfSquares:
@@ -118,21 +121,12 @@ def sampled_sobolev(weight: float = 1.0) -> SumOfSquares:
     _check("derivatives", weight)
 
     def terms(model, samples):
-        needs(samples, "cotangents", "vjp")
         y, vjp = model.value_and_vjp(samples.x, samples.cotangents)
         entries = model.n_outputs * model.n_inputs
         products = weight, entries, _error(samples, "vjp", vjp) * (model.x_std[...] / model.y_std[...])
         return [_values(model, samples, y), products]
 
-    return SumOfSquares(terms)
-
-
-def needs(samples: Samples, *names: str) -> None:
-    """Raise ValueError unless the samples have these."""
-    missing = [name for name in names if getattr(samples, name, None) is None]
-    if missing:
-        had = [name for name, array in samples._asdict().items() if array is not None]
-        raise ValueError(f"this loss needs samples with {', '.join(missing)}, got samples with {', '.join(had)}")
+    return SumOfSquares(terms, ("cotangents", "vjp"))
 
 
 def _values(model, samples, y) -> Term:
@@ -144,7 +138,7 @@ def _deltas(model, samples, dydx, weight) -> Term:
 
 
 def _error(samples, name, found) -> jax.Array:
-    """What the samples say less what the surrogate does; of the same shape, where others might be broadcast."""
+    """The samples' less the surrogate's; raises ValueError for shapes that differ, which would be broadcast."""
     if (wanted := getattr(samples, name)).shape != found.shape:
         raise ValueError(f"samples.{name} must have the shape of the surrogate's, {found.shape}, got {wanted.shape}")
     return wanted - found

@@ -8,10 +8,8 @@ __all__ = ["r2", "rmse"]
 
 
 def _checked(truth, prediction) -> tuple[np.ndarray, np.ndarray]:
-    truth, prediction = (
-        np.asarray(as_numbers(array, name=name), float)
-        for name, array in (("truth", truth), ("prediction", prediction))
-    )
+    truth = np.asarray(as_numbers(truth, name="truth"), float)
+    prediction = np.asarray(as_numbers(prediction, name="prediction"), float)
     if truth.shape != prediction.shape:
         raise ValueError(f"shapes must be equal, got truth {truth.shape} and prediction {prediction.shape}")
     for name, array in (("truth", truth), ("prediction", prediction)):

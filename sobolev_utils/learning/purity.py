@@ -20,9 +20,9 @@ NOT_TRACEABLE = (
 def checked_shapes(name: str, f: Callable, *arguments):
     """The shapes and types of f(*arguments), as of `jax.eval_shape`, where f depends on its arguments alone.
 
-    f is traced twice. What it takes from elsewhere, such as NumPy's random numbers, stands in its program as
-    constants, which compilation would freeze: they must be the same in both. Raises ValueError where they are not,
-    and where f cannot be traced, as when it hands its arguments to NumPy.
+    f is traced twice. Numbers from elsewhere, such as NumPy's random ones, are constants of the traced program, which
+    compilation would freeze: they must be the same in both. Raises ValueError where they are not, and where f cannot
+    be traced, as when it passes its arguments to NumPy.
     """
     try:
         first, shapes = jax.make_jaxpr(f, return_shape=True)(*arguments)
@@ -31,11 +31,9 @@ def checked_shapes(name: str, f: Callable, *arguments):
             second = jax.make_jaxpr(f)(*arguments)
     except NOT_TRACEABLE as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{name} cannot be compiled: write it with jax.numpy and jax.random alone. {reason}"
-        ) from error
-    constants = [list(_constants(program.jaxpr, program.consts)) for program in (first, second)]
-    if len(constants[0]) != len(constants[1]) or not all(map(_same, *constants)):
+        message = f"{name} cannot be compiled: write it with jax.numpy and jax.random alone. {reason}"
+        raise ValueError(message) from error
+    if list(_constants(first)) != list(_constants(second)):
         raise ValueError(
             f"{name} is not a function of its arguments alone: called twice, it took other numbers, and compiled, it "
             "would repeat the first for ever. Draw random numbers by jax.random from its key, not by NumPy"
@@ -43,25 +41,21 @@ def checked_shapes(name: str, f: Callable, *arguments):
     return shapes
 
 
-def _constants(jaxpr: Jaxpr, constants) -> Iterator:
-    """The operations of a program in their order, and all numbers that are not computed from its arguments."""
-    yield from constants
-    for eqn in jaxpr.eqns:
+def _constants(program: ClosedJaxpr | Jaxpr) -> Iterator:
+    """The operations of a program in order, and the bytes of all numbers that are not computed from its arguments."""
+    yield from map(_bytes, getattr(program, "consts", ()))
+    for eqn in program.eqns:
         yield eqn.primitive.name
-        yield from (atom.val for atom in eqn.invars if isinstance(atom, Literal))
+        yield from (_bytes(atom.val) for atom in eqn.invars if isinstance(atom, Literal))
         for parameter in jax.tree.leaves(list(eqn.params.values())):
-            if isinstance(parameter, ClosedJaxpr):
-                yield from _constants(parameter.jaxpr, parameter.consts)
-            elif isinstance(parameter, Jaxpr):
-                yield from _constants(parameter, ())
+            if isinstance(parameter, ClosedJaxpr | Jaxpr):
+                yield from _constants(parameter)
             elif isinstance(parameter, int | float):  # such as where a slice begins
-                yield parameter
+                yield str(parameter)
 
 
-def _same(one, other) -> bool:
-    if one is other:
-        return True
-    if jnp.issubdtype(getattr(one, "dtype", None), jax.dtypes.prng_key):
-        one, other = jax.random.key_data(one), jax.random.key_data(other)
-    one, other = np.asarray(one), np.asarray(other)
-    return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+def _bytes(constant) -> tuple:
+    if jnp.issubdtype(getattr(constant, "dtype", None), jax.dtypes.prng_key):
+        constant = jax.random.key_data(constant)
+    array = np.asarray(constant)
+    return array.dtype, array.shape, array.tobytes()

@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from sobolev_utils.arrays import as_count, as_floats, varies
+from sobolev_utils.learning.hessian_products import checked_vectors
 
 __all__ = ["ACTIVATIONS", "NORMALISATION", "Normalisation", "Surrogate"]
 
@@ -25,6 +26,24 @@ NORMALISATION = ("x_mean", "x_std", "y_mean", "y_std")
 
 class Normalisation(nnx.Variable):
     """A mean or standard deviation of the data: kept with the model, never trained."""
+
+
+def _compiled(method: Callable) -> Callable:
+    """The method, compiled as a whole unless it is traced already: faster than one operation after another."""
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def program(graph, state, arguments):
+        return method(nnx.merge(graph, state), *arguments)
+
+    @functools.wraps(method)
+    def call(self, x, *others):
+        arguments = as_floats(x, name="inputs"), *others
+        graph, state = nnx.split(self)
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((state, arguments))):
+            return method(self, *arguments)
+        return program(graph, state, arguments)
+
+    return call
 
 
 class Surrogate(nnx.Module):
@@ -53,7 +72,7 @@ class Surrogate(nnx.Module):
         self.y_mean, self.y_std = Normalisation(jnp.zeros(())), Normalisation(jnp.ones(()))
 
     def normalise(self, x: jax.Array, y: jax.Array, *, by_input: bool = False) -> "Surrogate":
-        """Takes means and standard deviations from inputs (n, n_inputs) and labels (n, ...); returns self.
+        """Set the means and standard deviations to those of inputs (n, n_inputs) and labels (n, ...); returns self.
 
         One for all inputs, as in the paper, or `by_input` one for each, (n_inputs,), as different units need. Raises
         ValueError for inputs or labels that vary by no more than their rounding, or are not finite.
@@ -63,15 +82,13 @@ class Surrogate(nnx.Module):
             raise ValueError(f"need inputs (n, {self.n_inputs}) and labels (n, ...), got {x.shape} and {y.shape}")
         axis = 0 if by_input else None
         statistics = x.mean(axis), x.std(axis), y.mean(), y.std()
+        got = f"got deviations of {statistics[1]} and {statistics[3]}"
         if not (varies(x, axis).all() and varies(y)):
+            raise ValueError(f"inputs and labels must be finite and vary, {got}")
+        finite = all(np.isfinite(value).all() for value in statistics)
+        if not (finite and (statistics[1] > 0).all() and statistics[3] > 0):
             raise ValueError(
-                f"inputs and labels must be finite and vary, got deviations of {statistics[1]} and {statistics[3]}"
-            )
-        deviations = jnp.append(statistics[1], statistics[3])
-        if not (all(np.isfinite(value).all() for value in statistics) and (deviations > 0).all()):
-            raise ValueError(
-                f"inputs and labels must have means and deviations that {x.dtype} holds, got deviations of "
-                f"{statistics[1]} and {statistics[3]}: choose other units"
+                f"inputs and labels must have means and deviations that {x.dtype} holds, {got}: choose other units"
             )
         for name, value in zip(NORMALISATION, statistics, strict=True):
             setattr(self, name, Normalisation(value))
@@ -101,8 +118,8 @@ class Surrogate(nnx.Module):
         """Values of [inputs, hidden layer 1, ..., output] for x (..., n_inputs); the output has shape (...),
         or (..., n_outputs) where there are several.
 
-        All are computed in the floating-point type of x, whatever that of the weights. `change(layer, values)` takes
-        the place of the values (..., width) of hidden layer 1, 2, ...: to add to them, or to hold some constant.
+        All are computed in the floating-point type of x, whatever that of the weights. `change(layer, values)`
+        replaces the values (..., width) of hidden layers 1, 2, ..., for instance to hold some of them constant.
         """
         x = as_floats(x, name="inputs")
         if x.shape[-1:] != (self.n_inputs,):
@@ -122,13 +139,15 @@ class Surrogate(nnx.Module):
         y = h[..., 0] if self.n_outputs == 1 else h
         return [*values, at(self.y_mean) + at(self.y_std) * y]
 
+    @_compiled
     def __call__(self, x: jax.Array) -> jax.Array:
         """f(x) for x (..., n_inputs); shape (...), or (..., n_outputs) where there are several.
 
         Raises ValueError for another number of inputs.
         """
-        return self._at_once(Surrogate._value, as_floats(x, name="inputs"))
+        return self.nodes(x)[-1]
 
+    @_compiled
     def value_and_delta(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """f(x), shape (...), and its gradient in the inputs, shape (..., n_inputs), in one reverse sweep.
 
@@ -136,7 +155,8 @@ class Surrogate(nnx.Module):
         """
         if self.n_outputs > 1:
             raise ValueError(f"a gradient is of one output, got a surrogate with {self.n_outputs}: see value_and_vjp")
-        return self._at_once(Surrogate._value_and_delta, as_floats(x, name="inputs"))
+        y, pullback = jax.vjp(self, x)
+        return y, *pullback(jnp.ones_like(y))
 
     def delta(self, x: jax.Array) -> jax.Array:
         """Gradient in the inputs, shape (..., n_inputs)."""
@@ -149,25 +169,26 @@ class Surrogate(nnx.Module):
         A reverse sweep for each u. Raises ValueError for cotangents of another shape.
         """
         y, pullback = jax.vjp(self, as_floats(x, name="inputs"))
-        u = as_floats(cotangents, y.dtype, name="cotangents")
-        u = u[..., 0] if self.n_outputs == 1 and u.ndim == 3 and u.shape[2] == 1 else u
-        _check_along("cotangents", u, y)
-        return y, *jax.vmap(pullback, in_axes=1, out_axes=1)(u)
+        cotangents = as_floats(cotangents, y.dtype, name="cotangents")
+        if self.n_outputs == 1 and cotangents.ndim == 3 and cotangents.shape[2] == 1:
+            cotangents = cotangents[..., 0]
+        return y, *jax.vmap(pullback, in_axes=1, out_axes=1)(checked_vectors("cotangents", cotangents, y))
 
     def value_delta_and_hvp(self, x: jax.Array, directions: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """f(x), its gradient, and H v for each of k directions v, (n_samples, k, n_inputs): a shape that H v has too.
+        """f(x), its gradient, and H v for each of k directions v; directions and H v are (n_samples, k, n_inputs).
 
-        Forward over reverse: a tangent of the reverse sweep for each v. Raises ValueError for another shape of them.
+        Forward over reverse: a tangent of the reverse sweep for each v. Raises ValueError for directions of another
+        shape.
         """
         x = as_floats(x, name="inputs")
-        directions = as_floats(directions, x.dtype, name="directions")
-        _check_along("directions", directions, x)
+        directions = checked_vectors("directions", directions, x)
         (y, dydx), tangent = jax.linearize(self.value_and_delta, x)
         return y, dydx, jax.vmap(tangent, in_axes=1, out_axes=1)(directions)[1]
 
+    @_compiled
     def hessian(self, x: jax.Array) -> jax.Array:
         """Second derivatives in the inputs, shape (..., n_inputs, n_inputs)."""
-        return self._at_once(Surrogate._hessian, as_floats(x, name="inputs"))
+        return jnp.vectorize(jax.hessian(self), signature="(n)->(n,n)")(x)
 
     def gamma(self, x: jax.Array, direction: jax.Array | None = None) -> jax.Array:
         """v'Hv, the second derivative along a direction v (n_inputs,), shape (...).
@@ -181,30 +202,14 @@ class Surrogate(nnx.Module):
         v = jnp.ones_like(x) if direction is None else as_floats(direction, x.dtype, name="the direction")
         if direction is not None and v.shape != (self.n_inputs,):
             raise ValueError(f"the direction must have shape {(self.n_inputs,)}, one per input, got {v.shape}")
-        return self._at_once(Surrogate._curvature, x, v)
+        return self._second_derivative(x, v)
 
-    def _at_once(self, f: Callable, *args: jax.Array):
-        """f(self, *args), compiled whole where nothing is traced yet: faster than one operation after another."""
-        graph, state = nnx.split(self)
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((state, args))):
-            return f(self, *args)
-        return _compiled(f, graph, state, args)
-
-    def _value(self, x):
-        return self.nodes(x)[-1]
-
-    def _value_and_delta(self, x):
-        y, pullback = jax.vjp(self._value, x)
-        return y, *pullback(jnp.ones_like(y))
-
-    def _hessian(self, x):
-        return jnp.vectorize(jax.hessian(self._value), signature="(n)->(n,n)")(x)
-
-    def _curvature(self, x, v):
+    @_compiled
+    def _second_derivative(self, x, v):
         def along(f):
             return lambda x: jax.jvp(f, (x,), (jnp.broadcast_to(v, x.shape),))[1]
 
-        return along(along(self._value))(x)
+        return along(along(self))(x)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything that defines the surrogate, by name: what `from_arrays` takes, fit to be saved."""
@@ -223,7 +228,6 @@ class Surrogate(nnx.Module):
         widths = [arrays[f"bias_{i}"].size for i in range(sum(name.startswith("bias_") for name in arrays))]
         options = {"n_outputs": widths[-1], "activation": str(arrays["activation"])}
         n_inputs = arrays["kernel_0"].shape[0]
-        # the shapes are all that is needed of what is overwritten
         model = nnx.eval_shape(lambda: cls(n_inputs, widths[:-1], **options, rngs=nnx.Rngs(0)))
         for i, layer in enumerate(model.layers):
             for name in ("kernel", "bias"):
@@ -235,15 +239,3 @@ class Surrogate(nnx.Module):
                 raise ValueError(f"{name} must be one number, or for inputs one each, got shape {array.shape}")
             setattr(model, name, Normalisation(array))
         return model
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _compiled(f, graph, state, args):
-    return f(nnx.merge(graph, state), *args)
-
-
-def _check_along(name: str, vectors: jax.Array, like: jax.Array) -> None:
-    """Raise ValueError unless vectors (n_samples, k, ...) have k entries for each one of `like`, (n_samples, ...)."""
-    if vectors.ndim != like.ndim + 1 or (vectors.shape[0], *vectors.shape[2:]) != like.shape:
-        expected = f"({', '.join(map(str, (*like.shape[:1], 'k', *like.shape[1:])))})"
-        raise ValueError(f"{name} must have shape {expected}, got {vectors.shape}")

@@ -1,6 +1,6 @@
 """One `fit` for every stage: values or Sobolev targets, a fixed sample or fresh ones.
 
-A step of rate eta moves the parameters by what the optimiser makes of the gradient of the loss on one batch:
+A step of rate eta updates the parameters by the gradient of the loss on one batch:
 
 - "adam" (Kingma & Ba 2015), or "muon" (Jordan et al. 2024), which orthogonalises the steps of weight matrices and
   leaves the biases to Adam. On narrow deep networks Muon converges in fewer steps; on wide ones its steps cost more.
@@ -26,7 +26,7 @@ from flax import nnx
 from tqdm import tqdm
 
 from sobolev_utils.arrays import as_count
-from sobolev_utils.learning.diagnosis import Diverged, cause, check_weights, first_failure, scale, warn_of_scale
+from sobolev_utils.learning.diagnosis import Diverged, all_finite, check_weights, diagnose, warn_of_scale
 from sobolev_utils.learning.levenberg_marquardt import levenberg_marquardt
 from sobolev_utils.learning.losses import Loss
 from sobolev_utils.learning.purity import checked_shapes
@@ -61,19 +61,13 @@ _SCHEDULES = {
 
 
 def _adam(rate: optax.Schedule, decay: optax.Schedule) -> optax.GradientTransformation:
-    def is_matrix(parameters):
-        return jax.tree.map(lambda p: p.ndim > 1, parameters)
-
-    return optax.chain(
-        optax.scale_by_adam(), optax.add_decayed_weights(decay, is_matrix), optax.scale_by_learning_rate(rate)
-    )
+    decayed = optax.add_decayed_weights(decay, lambda parameters: jax.tree.map(lambda p: p.ndim > 1, parameters))
+    return optax.chain(optax.scale_by_adam(), decayed, optax.scale_by_learning_rate(rate))
 
 
 def _muon(rate: optax.Schedule, decay: optax.Schedule) -> optax.GradientTransformation:
-    # A quarter of the rate for the biases, which Adam moves by the rate each, Muon a whole matrix by its norm
-    return optax.contrib.muon(
-        rate, weight_decay=decay, adam_learning_rate=lambda count: rate(count) / 4, adam_b2=0.99
-    )
+    # Adam changes each bias by its rate, Muon a whole matrix by the rate in norm: so biases get a quarter of it
+    return optax.contrib.muon(rate, weight_decay=decay, adam_learning_rate=lambda n: rate(n) / 4, adam_b2=0.99)
 
 
 _OPTIMISERS = {"adam": _adam, "muon": _muon}
@@ -95,53 +89,48 @@ def fit(
 ) -> tuple[Surrogate, np.ndarray]:
     """Minimise E loss(model, samples); returns a new model and its mean loss over each epoch, (epochs,), in training.
 
-    Each epoch asks `draw(key)` for samples, the same ones (`shuffled`) or fresh ones, and takes one step for each
+    Each epoch calls `draw(key)` for samples, the same ones (`shuffled`) or fresh ones, and takes one step for each
     `batch` of them (None: 512), in order. Epochs are scanned in one compiled program, so `draw` and `loss` are JAX
-    functions of their arguments alone. A progress bar is called `name`.
+    functions of their arguments alone. `name` labels the progress bar.
 
     Warns where the surrogate's normalisation is not that of its samples. Raises ValueError for options that make no
     sense, weights that are not finite, samples whose shapes do not fit each other, an epoch that `batch` does not
-    divide, and a `draw` or `loss` that another call would give other numbers; `Diverged`, with the last finite state
-    and the cause, where the loss stops being finite.
+    divide, and a `draw` or `loss` that depends on more than its arguments; `Diverged`, with the last finite state and
+    the cause, where the loss stops being finite.
     """
     epochs = as_count(epochs, name="epochs")
     batch = None if batch is None else as_count(batch, name="batch")
-    _check_options(learning_rate, weight_decay, optimiser, schedule)
-    check_weights(model)
-    if optimiser == "levenberg_marquardt":
-        if batch is not None or weight_decay:
-            raise ValueError("Levenberg-Marquardt takes all samples at once and no decay: leave out both")
-        samples = as_samples(draw(key))
-        warn_of_scale(scale(model, samples), name)
-        return levenberg_marquardt(model, samples, loss, iterations=epochs, name=name)
-    training = _Training(model, draw, loss, key, batch or 512)
-    rate = _SCHEDULES[schedule](learning_rate, epochs * training.steps)
-    training.optimise = _OPTIMISERS[optimiser](rate, lambda count: weight_decay * rate(count) / learning_rate)
-    warn_of_scale(jax.jit(lambda key: scale(model, training.batches(key)))(key), name)
-
-    run = jax.jit(lambda state, keys: jax.lax.scan(training.epoch, state, keys))
-    chunks = max(d for d in range(1, 21) if epochs % d == 0)  # of equal length, so that one program serves all
-    state, history, recent = (training.start, training.optimise.init(training.start)), [], []
-    with tqdm(total=epochs, desc=name, unit="epoch", file=sys.stdout, mininterval=0.5, ncols=80) as bar:
-        for keys in jnp.split(jax.random.split(key, epochs), chunks):
-            recent = [*recent[-1:], (state, keys)]  # the last two chunks: what ends one may show in the next
-            state, values = run(state, keys)
-            if not all(np.isfinite(leaf).all() for leaf in (values, *jax.tree.leaves(state[0]))):
-                raise training.diverged(recent, [*history, values], epochs, learning_rate, name)
-            history.append(np.asarray(values))
-            bar.set_postfix_str(f"loss {history[-1][-1]:.3g}", refresh=False)
-            bar.update(len(keys))
-    return training.model_of(state[0]), np.concatenate(history)
-
-
-def _check_options(learning_rate: float, weight_decay: float, optimiser: str, schedule: str) -> None:
-    """Raise ValueError for options of `fit` that make no sense."""
     if not (0 < learning_rate < np.inf and 0 <= weight_decay < np.inf):
         raise ValueError(f"need learning_rate > 0 and weight_decay >= 0, got {learning_rate} and {weight_decay}")
     if schedule not in _SCHEDULES:
         raise ValueError(f"unknown schedule {schedule!r}, expected one of {sorted(_SCHEDULES)}")
     if optimiser not in (known := sorted([*_OPTIMISERS, "levenberg_marquardt"])):
         raise ValueError(f"unknown optimiser {optimiser!r}, expected one of {known}")
+    check_weights(model)
+    if optimiser == "levenberg_marquardt":
+        if batch is not None or weight_decay:
+            raise ValueError("Levenberg-Marquardt takes all samples at once and no decay: leave out both")
+        samples = as_samples(draw(key))
+        warn_of_scale(model, samples, name)
+        return levenberg_marquardt(model, samples, loss, iterations=epochs, name=name)
+    training = _Training(model, draw, loss, key, batch or 512)
+    rate = _SCHEDULES[schedule](learning_rate, epochs * training.steps)
+    training.optimise = _OPTIMISERS[optimiser](rate, lambda count: weight_decay * rate(count) / learning_rate)
+    warn_of_scale(model, jax.jit(training.batches)(key), name)
+
+    run = jax.jit(lambda state, keys: jax.lax.scan(training.epoch, state, keys))
+    chunks = max(d for d in range(1, 21) if epochs % d == 0)  # of equal length, so that one program serves all
+    state, history, recent = (training.start, training.optimise.init(training.start)), [], []
+    with tqdm(total=epochs, desc=name, unit="epoch", file=sys.stdout, mininterval=0.5, ncols=80) as bar:
+        for keys in jnp.split(jax.random.split(key, epochs), chunks):
+            recent = [*recent[-1:], (state, keys)]  # the last two chunks: a failure in one may show only in the next
+            state, values = run(state, keys)
+            if not all_finite((values, state[0])):
+                raise training.diverged(recent, [*history, values], epochs, learning_rate, name)
+            history.append(np.asarray(values))
+            bar.set_postfix_str(f"loss {history[-1][-1]:.3g}", refresh=False)
+            bar.update(len(keys))
+    return training.model_of(state[0]), np.concatenate(history)
 
 
 class _Training:
@@ -181,14 +170,14 @@ class _Training:
         return state, jnp.mean(values)
 
     def diverged(self, recent: list, history: list, epochs: int, learning_rate: float, name: str) -> Diverged:
-        """What to raise when the last chunk of epochs was not finite: its steps are taken again, one by one.
+        """The error for a chunk of epochs that is not finite, whose steps are repeated one by one to find the cause.
 
         recent: state and keys of the last chunks; history: the losses by epoch of all chunks.
         """
         of_epochs = (self.batches(key) for _, keys in recent for key in keys)
-        again = (jax.tree.map(lambda a, i=i: a[i], batches) for batches in of_epochs for i in range(self.steps))
-        failure = first_failure(jax.jit(self.step), recent[0][0], again)
-        at = (len(history) - len(recent)) * len(recent[-1][1]) * self.steps + failure.step
-        why = cause(jax.value_and_grad(self.loss_of), failure, self.start, learning_rate)
-        message = f"{name} diverged at step {at} of {epochs * self.steps}: {why}"
-        return Diverged(message, self.model_of(failure.last), np.concatenate(history)[: (at - 1) // self.steps], at)
+        batches = (jax.tree.map(lambda a, i=i: a[i], epoch) for epoch in of_epochs for i in range(self.steps))
+        step, evaluate = jax.jit(self.step), jax.value_and_grad(self.loss_of)
+        n, last, why = diagnose(step, evaluate, recent[0][0], batches, self.start, learning_rate)
+        n += (len(history) - len(recent)) * len(recent[-1][1]) * self.steps
+        message = f"{name} diverged at step {n} of {epochs * self.steps}: {why}"
+        return Diverged(message, self.model_of(last), np.concatenate(history)[: (n - 1) // self.steps], n)

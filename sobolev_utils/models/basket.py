@@ -37,25 +37,23 @@ class GaussianBasket:
     maturity: float = 2.0
 
     def __post_init__(self):
-        weights = np.asarray(self.weights, float)
-        factor = np.asarray(self.factor, float)
+        weights, factor = np.asarray(self.weights, float), np.asarray(self.factor, float)
+        contract = {name: float(getattr(self, name)) for name in ("strike", "exposure", "maturity")}
+        for name, value in {"weights": weights, "factor": factor, **contract}.items():
+            object.__setattr__(self, name, value)
         if weights.ndim != 1 or weights.size == 0 or not np.isfinite(weights).all():
             raise ValueError(f"weights must be a finite vector with an entry per asset, got {self.weights!r}")
         if not np.isclose(weights.sum(), 1):
             raise ValueError(f"weights must sum to 1, got a sum of {weights.sum():g}")
-        for name in ("strike", "exposure", "maturity"):
-            object.__setattr__(self, name, float(getattr(self, name)))
-        n = weights.size
-        if factor.shape != (n, n) or not np.isfinite(factor).all():
-            raise ValueError(f"factor must be a finite matrix of shape {(n, n)}, got shape {factor.shape}")
+        square = (weights.size, weights.size)
+        if factor.shape != square or not np.isfinite(factor).all():
+            raise ValueError(f"factor must be a finite matrix of shape {square}, got shape {factor.shape}")
         if not np.isfinite(self.strike):
             raise ValueError(f"the strike must be finite, got {self.strike}")
         if not 0 <= self.exposure < self.maturity < np.inf:
             raise ValueError(
                 f"times must obey 0 <= exposure < maturity, got {self.exposure} and {self.maturity} years"
             )
-        object.__setattr__(self, "weights", weights)
-        object.__setattr__(self, "factor", factor)
         largest = np.linalg.norm(abs(factor).T @ abs(weights))
         if not self.volatility > ROUNDINGS * np.finfo(float).eps * largest:
             raise ValueError(
@@ -81,7 +79,7 @@ class GaussianBasket:
                 f"{n} weights need volatilities of shape {(n,)} and a correlation of shape {(n, n)}, "
                 f"got {volatilities.shape} and {correlation.shape}"
             )
-        if not (np.isfinite(volatilities).all() and (volatilities > 0).all()):
+        if not ((volatilities > 0) & np.isfinite(volatilities)).all():
             raise ValueError(f"volatilities must be positive, got {volatilities}")
         if not np.isfinite(weights).all():
             raise ValueError(f"weights must be finite, got {weights}")
@@ -113,12 +111,8 @@ class GaussianBasket:
         u = rng.uniform(-1, 1, (2 * n_assets, n_assets))
         covariance = u.T @ u
         scale = np.sqrt(np.diag(covariance))
-        basket = cls.from_correlation(
-            rng.uniform(1, 10, n_assets),
-            covariance / np.outer(scale, scale),
-            rng.uniform(5, 50, n_assets),
-            **contract,
-        )
+        weights, volatilities = rng.uniform(1, 10, n_assets), rng.uniform(5, 50, n_assets)
+        basket = cls.from_correlation(weights, covariance / np.outer(scale, scale), volatilities, **contract)
         return cls(basket.weights, basket.factor * (volatility / basket.volatility), **contract)
 
     @property
@@ -141,9 +135,8 @@ class GaussianBasket:
 
         The box grows with n so that a uniform point still moves the basket: [0.323, 1.677] for n = 7.
         """
-        half_width = 0.5 * (1 + 0.5 * np.sqrt((self.n_assets - 1) / 12))
-        ones = np.ones(self.n_assets)
-        return ones - half_width * ones, ones + half_width * ones
+        half_widths = np.full(self.n_assets, 0.5 * (1 + 0.5 * np.sqrt((self.n_assets - 1) / 12)))
+        return 1 - half_widths, 1 + half_widths
 
     def underlying(self, x: jax.Array) -> jax.Array:
         """B = w'S for spots (..., n_assets); shape (...). Raises ValueError for another number of assets."""

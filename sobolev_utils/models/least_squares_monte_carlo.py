@@ -1,8 +1,6 @@
 """Least-squares Monte Carlo samples of a basket option, with pathwise derivatives.
 
-A reference model is anything with `sample(key, n) -> Samples`; nothing above this module knows more of it.
-
-A *path* is one payoff. A *label* is what a sample learns from: a payoff, or, antithetic, the mean of two.
+A *path* gives one payoff. A *label* is what a surrogate is fitted to: a payoff, or, antithetic, the mean of two.
 """
 
 from collections.abc import Callable
@@ -28,7 +26,7 @@ def _check_shape(name: str, values: object, x: jax.Array) -> None:
 
 @dataclass(frozen=True)
 class LeastSquaresMonteCarlo:
-    """Samples of a basket option: spots at exposure, labels of one or two payoffs at maturity, pathwise derivatives.
+    """Samples of a basket option: spots at exposure, payoffs at maturity, pathwise derivatives.
 
     Spots x = 1 + m F z sqrt(T1), with m the `spread` that fills the wings; payoffs y = v(w'(x + p)) with
     p = F z' sqrt(T2 - T1), or, `antithetic`, y = (v(w'(x + p)) + v(w'(x - p))) / 2; dydx by jax.vjp for fixed p.
@@ -62,7 +60,7 @@ class LeastSquaresMonteCarlo:
 
     def labelled(self, x: jax.Array, p: jax.Array) -> Samples:
         """Labels at given spots x, (n, n_assets), and their derivatives for fixed increments p, (n, n_assets)."""
-        x = self._vectors(x, "spots")
+        x = as_floats(x, name="spots")
         y, pullback = jax.vjp(partial(self.label, p=p), x)
         return Samples(x, y, *pullback(jnp.ones_like(y)))
 
@@ -77,11 +75,13 @@ class LeastSquaresMonteCarlo:
     def label(self, x: jax.Array, p: jax.Array) -> jax.Array:
         """The labels (n,) at x for increments p, (n, n_assets), as a function of x to be differentiated.
 
-        A payoff each, or, antithetic, the mean of those of x + p and x - p. Raises ValueError for arrays of other
-        shapes, the payoff's and the control's among them.
+        Each is a payoff, or, antithetic, the mean of those of x + p and x - p. Raises ValueError for arrays of other
+        shapes, those of the payoff and the control included.
         """
-        x = self._vectors(x, "spots")
-        p = self._vectors(p, "increments", x)
+        x = as_floats(x, name="spots")
+        p = as_floats(p, x.dtype, name="increments")
+        if p.shape != x.shape:
+            raise ValueError(f"increments must have shape {x.shape}, one row for each label, got {p.shape}")
         paths = (p, -p) if self.antithetic else (p,)
         payoffs = [self.payoff(self.basket.underlying(x + p), self.basket.strike) for p in paths]
         _check_shape("payoff", payoffs[0], x)
@@ -99,13 +99,6 @@ class LeastSquaresMonteCarlo:
         factor = jnp.asarray(self.basket.factor, x.dtype)
         square = (curvature(p) - self._tau * jax.vmap(curvature)(factor.T).sum(axis=0)) / 2
         return square if self.antithetic else square + along(self.control, p)(x)
-
-    def _vectors(self, x: jax.Array, name: str, like: jax.Array | None = None) -> jax.Array:
-        x = as_floats(x, None if like is None else like.dtype, name=name)
-        expected = (*x.shape[:-1], self.basket.n_assets) if like is None else like.shape
-        if x.shape != expected:
-            raise ValueError(f"{name} must have shape {expected}, one row for each label, got {x.shape}")
-        return x
 
     @property
     def _tau(self) -> float:

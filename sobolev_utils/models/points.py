@@ -9,7 +9,6 @@ from sobolev_utils.arrays import as_count
 
 __all__ = ["POINTS", "normal_points"]
 
-
 POINTS = ("sobol", "pseudo_random")
 
 
@@ -26,13 +25,9 @@ def normal_points(key: jax.Array, n: int, dimension: int, points: str = "sobol")
     n, dimension = as_count(n, name="the number of points"), as_count(dimension, name="the dimension")
     if points == "pseudo_random":
         return jax.random.normal(key, (n, dimension))
-    net = jnp.asarray(_sobol_integers(n, dimension)) ^ jax.random.bits(key, (dimension,), jnp.uint32)
+    sobol = qmc.Sobol(dimension, scramble=False, bits=32).random_base2((n - 1).bit_length())[:n]
+    net = jnp.asarray((sobol * 2.0**32).astype(np.uint32)) ^ jax.random.bits(key, (dimension,), jnp.uint32)
     dtype = jnp.zeros(()).dtype
     # 23 bits and a half: the largest uniform is 1 - 2^-24, so that the normal quantile is finite in float32
     uniform = ((net >> 9).astype(dtype) + 0.5) * 2**-23
     return jax.scipy.special.ndtri(uniform)
-
-
-def _sobol_integers(n: int, dimension: int) -> np.ndarray:
-    engine = qmc.Sobol(dimension, scramble=False, bits=32)
-    return (engine.random_base2(max(n - 1, 0).bit_length())[:n] * 2.0**32).astype(np.uint32)

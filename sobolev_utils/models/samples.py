@@ -64,16 +64,14 @@ def as_samples(samples: AnySamples) -> AnySamples:
     if 0 in (*directions[:1], *cotangents[:1]):
         raise ValueError("samples need at least one direction or cotangent each, got none")
     expected = {
-        # (n, 1) is a mistake
-        "y": (n, *outputs) if len(outputs) == 1 and outputs != (1,) else (n,),
+        "y": (n, *outputs) if len(outputs) == 1 and outputs != (1,) else (n,),  # (n, 1) is a mistake
         "directions": (n, *directions[:1], n_inputs),
         "hvp": (n, *directions[:1], n_inputs),
         "cotangents": (n, *cotangents[:1], *outputs),
         "vjp": (n, *cotangents[:1], n_inputs),
     }
     for name, array in given.items():
-        shape = expected.get(name, (n, n_inputs))
-        if array.shape != shape:
+        if array.shape != (shape := expected.get(name, (n, n_inputs))):
             raise ValueError(f"samples.{name} must have shape {shape} to go with x {x.shape}, got {array.shape}")
     return samples._replace(**given)
 

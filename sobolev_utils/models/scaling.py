@@ -24,7 +24,8 @@ def moved(basket: GaussianBasket, strike: float, volatility: float) -> GaussianB
 def equivalent(basket: GaussianBasket, strike: float, volatility: float, spots: jax.Array) -> jax.Array:
     """Where the basket's own call has the moneyness that one of `moved` has at these spots, both (..., n_assets).
 
-    With K and sigma the basket's own, s' = K + (s - strike) sigma / volatility, for each asset.
+    With K and sigma the basket's own, s' = K + (s - strike) sigma / volatility, for each asset. Raises ValueError for
+    a volatility that is not positive.
     """
     _check(volatility)
     return basket.strike + (as_floats(spots, name="spots") - strike) * (basket.volatility / volatility)
@@ -36,6 +37,8 @@ def transported(price: Callable, basket: GaussianBasket, strike: float, volatili
     Bachelier's price stays when spots and strike shift together, and scales with spots, strike and volatility:
 
         V(s; strike, volatility) = c V(s'; K, sigma),   c = volatility / sigma,   s' of `equivalent`.
+
+    Raises ValueError for a volatility that is not positive.
     """
     _check(volatility)
     scale = volatility / basket.volatility

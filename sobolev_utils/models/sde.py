@@ -19,18 +19,13 @@ def euler_maruyama(drift: Callable, diffusion: Callable, s0, times, increments) 
     systems have a trailing axis. Returns (n_steps + 1, n_paths, ...), in the type of the increments. Raises
     ValueError where times do not increase or do not match the increments.
     """
-    increments = as_floats(increments, name="increments")
-    times = _checked_times(times, increments)
-
-    def step(s, inputs):
-        t, dt, dw = inputs
-        s = s + drift(s, t) * dt + diffusion(s, t) * dw
-        return s, s
-
-    s0 = _start(s0, increments)
+    times, increments = _checked(times, increments)
     grid = jnp.asarray(times, increments.dtype)
-    _, path = jax.lax.scan(step, s0, (grid[:-1], jnp.diff(grid), increments))
-    return jnp.concatenate([s0[None], path])
+
+    def step(s, t, dt, dw):
+        return s + drift(s, t) * dt + diffusion(s, t) * dw
+
+    return _path(step, s0, grid[:-1], jnp.diff(grid), increments)
 
 
 def exact_bachelier(mu: float, sigma: float, s0, times, increments) -> jax.Array:
@@ -39,34 +34,34 @@ def exact_bachelier(mu: float, sigma: float, s0, times, increments) -> jax.Array
     S_{k+1} = e^{mu dt} S_k + sigma sqrt((e^{2 mu dt} - 1) / (2 mu dt)) dW_k, an Ornstein-Uhlenbeck step: the noise
     is scaled to the variance of the integral of e^{mu (t - s)} dW_s. At mu = 0 it is S_k + sigma dW_k.
     """
-    increments = as_floats(increments, name="increments")
-    times = _checked_times(times, increments)
+    times, increments = _checked(times, increments)
     mu, sigma = float(mu), float(sigma)
     if not sigma >= 0:
         raise ValueError(f"the volatility must not be negative, got {sigma}")
     growth = 2 * mu * np.diff(times)
     noise = sigma * np.sqrt(np.where(growth == 0, 1.0, np.expm1(growth) / np.where(growth == 0, 1.0, growth)))
+    factors, scales = (jnp.asarray(a, increments.dtype) for a in (np.exp(growth / 2), noise))
+    return _path(lambda s, factor, scale, dw: factor * s + scale * dw, s0, factors, scales, increments)
 
-    def step(s, inputs):
-        factor, scale, dw = inputs
-        s = factor * s + scale * dw
+
+def _path(step: Callable, s0, *inputs: jax.Array) -> jax.Array:
+    """s0, and what step(s, *row) makes of it with one row of the inputs after another; the last are increments."""
+    increments = inputs[-1]
+    s0 = jnp.broadcast_to(as_floats(s0, increments.dtype, name="the start"), increments.shape[1:])
+
+    def scanned(s, row):
+        s = step(s, *row)
         return s, s
 
-    s0 = _start(s0, increments)
-    inputs = (jnp.asarray(np.exp(growth / 2), s0.dtype), jnp.asarray(noise, s0.dtype), increments)
-    _, path = jax.lax.scan(step, s0, inputs)
+    _, path = jax.lax.scan(scanned, s0, inputs)
     return jnp.concatenate([s0[None], path])
 
 
-def _start(s0, increments) -> jax.Array:
-    return jnp.broadcast_to(as_floats(s0, increments.dtype, name="the start"), increments.shape[1:])
-
-
-def _checked_times(times, increments) -> np.ndarray:
-    times = np.asarray(times, float)
+def _checked(times, increments) -> tuple[np.ndarray, jax.Array]:
+    times, increments = np.asarray(times, float), as_floats(increments, name="increments")
     increasing = times.ndim == 1 and times.size and 0 <= times[0] <= times[-1] < np.inf and (np.diff(times) > 0).all()
     if not increasing:
         raise ValueError(f"times must increase from 0 or later, got {times}")
     if increments.shape[:1] != (times.size - 1,):
         raise ValueError(f"{times.size} times need {times.size - 1} increments, got shape {increments.shape}")
-    return times
+    return times, increments

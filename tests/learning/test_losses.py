@@ -74,8 +74,9 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_parts(loss):
 
 @pytest.mark.parametrize("weight", [-1.0, -1e-9, np.inf, np.nan])
 def test_a_weight_that_makes_no_sense_is_refused(weight):
-    with pytest.raises(ValueError, match=f"finite and not negative, got {weight}"):
-        sobolev(weight)
+    for loss in (sobolev, sampled_sobolev, second_order, lambda weight: second_order(1.0, weight)):
+        with pytest.raises(ValueError, match=f"finite and not negative, got {weight}"):
+            loss(weight)
 
 
 SECOND = with_hvp(SAMPLES, random_surrogate(seed=1), random_directions(jax.random.key(0), 16, 2, 3))
@@ -143,12 +144,6 @@ def test_the_loss_is_the_mean_of_the_squares_of_its_residuals(loss):
 def test_a_loss_says_what_its_samples_lack(loss, samples, missing):
     with pytest.raises(ValueError, match=f"this loss needs samples with {missing}, got samples with x, y"):
         loss(MODEL, samples)
-
-
-@pytest.mark.parametrize("weights", [(np.nan, 1.0), (1.0, -0.1), (1.0, np.inf)])
-def test_weights_of_second_order_that_make_no_sense_are_refused(weights):
-    with pytest.raises(ValueError, match="must be finite and not negative"):
-        second_order(*weights)
 
 
 def test_second_order_refuses_a_normalisation_by_input():

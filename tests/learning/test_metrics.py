@@ -67,7 +67,7 @@ class TestRefusals:
             metric([], [])
 
 
-@pytest.mark.parametrize("constant", [0.0, 0.1, 3.0])
-def test_r2_of_a_constant_truth_is_refused_even_where_its_mean_is_rounded(constant):
+@pytest.mark.parametrize("truth", [[0.0] * 3, [0.1] * 3, [3.0] * 3, [0.1 + 0.2, 0.3, 0.3]])
+def test_r2_of_a_truth_that_is_constant_up_to_rounding_is_refused(truth):
     with pytest.raises(ValueError, match="a truth that varies, got a constant one"):
-        r2(np.full(3, constant), np.arange(3.0))
+        r2(truth, np.arange(3.0))

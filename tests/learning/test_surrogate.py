@@ -10,7 +10,6 @@ from oracles import (
     TOLERANCE,
     finite_difference,
     forward,
-    leaves,
     random_surrogate,
     second_difference,
     uniform_points,
@@ -83,10 +82,6 @@ def test_each_sample_is_on_its_own():
     np.testing.assert_allclose(hessian(X[4]), together[4], rtol=1e-12, atol=1e-14)
 
 
-def test_whole_numbers_are_inputs_too():
-    assert MODEL(np.array([1, 0, 2])) == MODEL(np.array([1.0, 0.0, 2.0]))
-
-
 def test_normalise_takes_the_statistics_and_conjugates_the_network():
     bare = Surrogate(3, [5, 4], rngs=nnx.Rngs(0))
     assert [getattr(bare, name)[...] for name in NORMALISATION] == [0, 1, 0, 1]
@@ -116,15 +111,6 @@ def test_by_input_the_units_of_each_do_not_matter():
     np.testing.assert_array_equal(again(X * units), other(X * units))
 
 
-def test_by_input_each_must_vary():
-    x = X.copy()
-    x[:, 1] = 2
-    model = random_surrogate()
-    model.normalise(x, X[:, 0])
-    with pytest.raises(ValueError, match=r"finite and vary, got deviations of \[.* 0\. .*\] and"):
-        model.normalise(x, X[:, 0], by_input=True)
-
-
 @pytest.mark.parametrize(
     "x, y, message",
     [
@@ -138,12 +124,6 @@ def test_data_that_cannot_be_normalised_are_refused(x, y, message):
     with pytest.raises(ValueError, match=message):
         model.normalise(x, y)
     assert float(model.x_mean[...]) == 1.1
-
-
-def test_only_weights_and_biases_are_trained():
-    trained = jax.tree.leaves(nnx.state(MODEL, nnx.Param))
-    assert len(trained) == 2 * 3 and len(leaves(MODEL)) == 2 * 3 + len(NORMALISATION)
-    assert sum(array.size for array in trained) == MODEL.n_parameters
 
 
 # the published networks
@@ -201,10 +181,19 @@ def test_another_number_of_inputs_is_refused(shape):
             method(jnp.ones(shape))
 
 
-@pytest.mark.parametrize("n_inputs, widths", [(0, [4]), (3, []), (3, [4, 0]), (-1, [4])])
-def test_counts_below_one_are_refused(n_inputs, widths):
-    with pytest.raises(ValueError, match=r"must be at least 1, got|at least one hidden layer"):
-        Surrogate(n_inputs, widths, rngs=nnx.Rngs(0))
+@pytest.mark.parametrize(
+    "n_inputs, widths, n_outputs, message",
+    [
+        (0, [4], 1, "n_inputs must be at least 1, got 0"),
+        (-1, [4], 1, "n_inputs must be at least 1, got -1"),
+        (3, [], 1, "at least one hidden layer"),
+        (3, [4, 0], 1, "the width of hidden layer 2 must be at least 1, got 0"),
+        (3, [4], 0, "n_outputs must be at least 1, got 0"),
+    ],
+)
+def test_counts_below_one_are_refused(n_inputs, widths, n_outputs, message):
+    with pytest.raises(ValueError, match=message):
+        Surrogate(n_inputs, widths, n_outputs=n_outputs, rngs=nnx.Rngs(0))
 
 
 def test_an_unknown_activation_is_refused():
@@ -231,7 +220,3 @@ class TestSeveralOutputs:
     def test_a_gradient_is_of_one_output(self):
         with pytest.raises(ValueError, match="a gradient is of one output, got a surrogate with 2"):
             self.MODEL.delta(self.X)
-
-    def test_no_output_is_refused(self):
-        with pytest.raises(ValueError, match="n_outputs must be at least 1, got 0"):
-            Surrogate(3, [4], n_outputs=0, rngs=nnx.Rngs(0))

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from oracles import labelled_by, leaves, random_basket, random_surrogate, uniform_points
 
-from sobolev_utils.learning.diagnosis import scale, warn_of_scale
+from sobolev_utils.learning.diagnosis import warn_of_scale
 from sobolev_utils.learning.losses import plain, sobolev
 from sobolev_utils.learning.metrics import r2
 from sobolev_utils.learning.purity import checked_shapes
@@ -383,10 +383,10 @@ class TestTheCauseIsNamed:
         ids=["far", "wide", "units", "small"],
     )
     def test_a_surrogate_that_was_not_normalised(self, samples, told):
-        statistics = scale(Surrogate(3, [4], rngs=nnx.Rngs(0)), samples)
+        model = Surrogate(3, [4], rngs=nnx.Rngs(0))
         with pytest.warns(UserWarning, match=rf"pruned: .* in its own coordinates, {told}.*: call normalise\(x, y\)"):
-            warn_of_scale(statistics, "pruned")
-        warn_of_scale(scale(Surrogate(3, [4], rngs=nnx.Rngs(0)).normalise(*samples[:2]), samples), "normalised")
+            warn_of_scale(model, samples, "pruned")
+        warn_of_scale(model.normalise(*samples[:2]), samples, "normalised")
 
     @pytest.mark.parametrize("optimiser", ["adam", "levenberg_marquardt"])
     def test_it_is_told_once(self, optimiser):

@@ -102,6 +102,10 @@ class TestExactBachelier:
             path = exact_bachelier(mu, SIGMA, S0, TIMES, dw)
             np.testing.assert_allclose(path[1:], brownian, rtol=0, atol=10 * abs(mu) + 1e-14)
 
+    def test_a_negative_volatility_is_refused(self):
+        with pytest.raises(ValueError, match=r"volatility must not be negative, got -0\.2"):
+            exact_bachelier(MU, -0.2, S0, TIMES, increments_of(TIMES, 3))
+
     def test_euler_has_the_same_law_in_the_limit_of_small_steps(self):
         times = np.linspace(0, 1, 401)
         dw = increments_of(times, 4000)
@@ -278,11 +282,6 @@ class TestLeastSquaresMonteCarlo:
             LeastSquaresMonteCarlo(self.basket, call).sample(KEY, 0)
 
 
-def test_a_negative_volatility_is_refused():
-    with pytest.raises(ValueError, match=r"volatility must not be negative, got -0\.2"):
-        exact_bachelier(MU, -0.2, S0, TIMES, increments_of(TIMES, 3))
-
-
 class TestControlVariates:
     """A control changes no mean, and the variance the more the closer it is to the price."""
 
@@ -319,21 +318,19 @@ class TestControlVariates:
         np.testing.assert_allclose(plain.y - controlled.y, expected, rtol=1e-9, atol=1e-12)
 
 
-class TestShapes:
-    """What a payoff or a control gives is a number for each row, and is not broadcast."""
-
-    BASKET = random_basket(3)
-    X = np.ones((5, 3))
-
-    @pytest.mark.parametrize("antithetic", [True, False])
-    @pytest.mark.parametrize("bad", [lambda s, k: jnp.float64(1), lambda s, k: s[:, None], lambda s, k: jnp.mean(s)])
-    def test_of_another_payoff_are_refused(self, bad, antithetic):
-        reference = LeastSquaresMonteCarlo(self.BASKET, bad, antithetic=antithetic)
-        with pytest.raises(ValueError, match=r"the payoff must give one number for each row of x, \(5,\), got "):
-            reference.label(self.X, self.X)
-
-    @pytest.mark.parametrize("bad", [lambda x: x, lambda x: x.sum(), lambda x: x.sum(-1, keepdims=True)])
-    def test_of_another_control_are_refused(self, bad):
-        reference = LeastSquaresMonteCarlo(self.BASKET, call, control=bad)
-        with pytest.raises(ValueError, match=r"the control must give one number for each row of x, \(5,\), got "):
-            reference.label(self.X, self.X)
+@pytest.mark.parametrize("antithetic", [True, False])
+@pytest.mark.parametrize(
+    "name, bad",
+    [
+        *(
+            ("payoff", bad)
+            for bad in (lambda s, k: jnp.float64(1), lambda s, k: s[:, None], lambda s, k: jnp.mean(s))
+        ),
+        *(("control", bad) for bad in (lambda x: x, lambda x: x.sum(), lambda x: x.sum(-1, keepdims=True))),
+    ],
+)
+def test_a_payoff_or_control_is_a_number_for_each_row_and_is_not_broadcast(name, bad, antithetic):
+    reference = LeastSquaresMonteCarlo(random_basket(3), **({"payoff": call} | {name: bad}), antithetic=antithetic)
+    x = np.ones((5, 3))
+    with pytest.raises(ValueError, match=rf"the {name} must give one number for each row of x, \(5,\), got "):
+        reference.label(x, x)
