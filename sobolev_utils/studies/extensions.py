@@ -85,15 +85,11 @@ class Laboratory:
         inputs = box(*(np.asarray(bound, np.float32) for bound in self.problem.basket.box))
         return prune(model, most_significant(analyse(model, inputs).hidden, keep), mean_nodes(model, x))
 
-    def spots(self, n: int) -> jax.Array:
-        """Training spots, (n, n_inputs), in the precision that JAX is set to."""
-        return self.problem.reference.paths(self.key(72), n)[0]
-
     def last_digits(self, model: Surrogate, targets: Callable[[jax.Array], Samples], warm_up: int, iterations: int):
         """Sobolev fine-tuning on exact targets: some epochs of Muon, then Levenberg-Marquardt."""
         draw = shuffled(single(targets(self.problem.samples.x)))
         model = fit(model, draw, sobolev(), key=self.key(73), epochs=warm_up, learning_rate=1e-2, optimiser="muon")[0]
-        exact = targets(self.spots(SPOTS))
+        exact = targets(self.problem.reference.paths(self.key(72), SPOTS)[0])
         settings = {"epochs": iterations, "optimiser": "levenberg_marquardt"}
         return fit(model, lambda key: exact, sobolev(), key=self.key(74), **settings)[0]
 

@@ -153,7 +153,7 @@ def lm_iterations():
     """200 iterations at 40 parameters and 8,192 residuals, by optimistix and by MINPACK on the same Jacobian."""
     with jax.enable_x64(True), redirect_stdout(open(os.devnull, "w")):
         lab = Laboratory(load_problem(results_folder()), 42)
-        targets = lab.reference_targets(lab.spots(1024))
+        targets = lab.reference_targets(lab.problem.reference.paths(lab.key(72), 1024)[0])
         model = Surrogate(7, [3, 3], rngs=nnx.Rngs(42)).normalise(targets.x, targets.y)
         ours = seconds(lambda: levenberg_marquardt(model, targets, sobolev(), iterations=200)[1])
         residuals, start, _ = residual_function(model, targets, sobolev())
