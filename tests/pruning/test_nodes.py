@@ -34,20 +34,11 @@ class TestMostSignificant:
     SCORES = ([0.1, 5.0, 0.3, 2.0], [7.0, 0.0])
     EQUAL = ([3.0, 1.0, 3.0, 1.0, 1.0],)
 
-    @pytest.mark.parametrize(
-        "scores, keep, expected",
-        [
-            (SCORES, 1, [[1], [0]]),
-            (SCORES, 2, [[1, 3], [0, 1]]),
-            (SCORES, (3, 1), [[1, 2, 3], [0]]),
-            (EQUAL, 1, [[0]]),
-            (EQUAL, 2, [[0, 2]]),
-            (EQUAL, 3, [[0, 1, 2]]),
-            (EQUAL, 4, [[0, 1, 2, 3]]),
-            ([np.arange(128.0) % 2], 64 + 10, [[*range(20), *range(21, 128, 2)]]),
-            ([[1e300, np.inf, 0.0]], 1, [[1]]),
-        ],
-    )
+    @pytest.mark.parametrize("scores, keep, expected", [
+        (SCORES, 1, [[1], [0]]), (SCORES, 2, [[1, 3], [0, 1]]), (SCORES, (3, 1), [[1, 2, 3], [0]]),
+        (EQUAL, 1, [[0]]), (EQUAL, 2, [[0, 2]]), (EQUAL, 3, [[0, 1, 2]]), (EQUAL, 4, [[0, 1, 2, 3]]),
+        ([np.arange(128.0) % 2], 64 + 10, [[*range(20), *range(21, 128, 2)]]), ([[1e300, np.inf, 0.0]], 1, [[1]]),
+    ])  # fmt: skip
     def test_it_keeps_the_largest_of_equal_ones_the_first_in_the_order_of_the_network(self, scores, keep, expected):
         chosen = most_significant([jnp.array(layer) for layer in scores], keep)
         assert [list(nodes) for nodes in chosen] == expected
@@ -194,16 +185,9 @@ def test_random_scores_depend_on_the_key_and_the_layer_alone():
 
 
 class TestFalling:
-    @pytest.mark.parametrize(
-        "start, end, steps, expected",
-        [
-            (128, 8, 4, [64, 32, 16, 8]),
-            (128, 3, 4, [50, 20, 8, 3]),
-            (9, 4, 1, [4]),
-            (5, 5, 2, [5, 5]),
-            (3, 1, 1, [1]),
-        ],
-    )
+    @pytest.mark.parametrize("start, end, steps, expected", [
+        (128, 8, 4, [64, 32, 16, 8]), (128, 3, 4, [50, 20, 8, 3]), (9, 4, 1, [4]), (5, 5, 2, [5, 5]), (3, 1, 1, [1]),
+    ])  # fmt: skip
     def test_counts_fall_by_the_same_fraction(self, start, end, steps, expected):
         assert falling(start, end, steps) == expected
 

@@ -191,30 +191,23 @@ def test_a_surrogate_that_is_not_finite_is_refused(value, activation):
             analyse(Surrogate.from_arrays(arrays), box(LOWER, UPPER), method=method)
 
 
-def test_the_significance_of_nothing_is_zero_however_wide_the_other_factor():
+def test_a_factor_of_zero_makes_the_significance_zero_however_wide_the_other_is():
     whole = Interval(jnp.array([-jnp.inf]), jnp.array([jnp.inf]))
     assert Significance([whole, box([1.0], [1.0])], [box([0.0], [0.0]), whole]).by_layer == [0, 0]
 
 
+TWO_OUTPUTS = Surrogate(3, [4], n_outputs=2, rngs=nnx.Rngs(0))
 OF_THREE = r"must have shape \(3,\), one interval per input, got"
 
 
-@pytest.mark.parametrize(
-    "model, inputs, method, message",
-    [
-        (MODEL, box(LOWER, UPPER), "magic", "unknown method 'magic', expected one of"),
-        (MODEL, LOWER, "intervals", r"made by box\(lower, upper\), got ndarray"),
-        *((MODEL, box(np.zeros(shape), np.ones(shape)), "intervals", OF_THREE) for shape in [(2,), (1, 3), ()]),
-        (MODEL, Interval(jnp.full(3, 2.0), jnp.full(3, 1.0)), "intervals", "lower <= upper"),
-        (MODEL, Interval(jnp.zeros(3), jnp.full(3, jnp.inf)), "intervals", "finite bounds, got inf"),
-        (
-            Surrogate(3, [4], n_outputs=2, rngs=nnx.Rngs(0)),
-            box(LOWER, UPPER),
-            "intervals",
-            "for one output, got a surrogate with 2",
-        ),
-    ],
-)
+@pytest.mark.parametrize("model, inputs, method, message", [
+    (MODEL, box(LOWER, UPPER), "magic", "unknown method 'magic', expected one of"),
+    (MODEL, LOWER, "intervals", r"made by box\(lower, upper\), got ndarray"),
+    *((MODEL, box(np.zeros(shape), np.ones(shape)), "intervals", OF_THREE) for shape in [(2,), (1, 3), ()]),
+    (MODEL, Interval(jnp.full(3, 2.0), jnp.full(3, 1.0)), "intervals", "lower <= upper"),
+    (MODEL, Interval(jnp.zeros(3), jnp.full(3, jnp.inf)), "intervals", "finite bounds, got inf"),
+    (TWO_OUTPUTS, box(LOWER, UPPER), "intervals", "for one output, got a surrogate with 2"),
+])  # fmt: skip
 def test_what_cannot_be_analysed_is_refused(model, inputs, method, message):
     with pytest.raises(ValueError, match=message):
         analyse(model, inputs, method=method)

@@ -80,14 +80,11 @@ def test_effort_goes_where_the_excess_is():
     assert isinstance(union, Interval) and union.shape == (1,)
 
 
-@pytest.mark.parametrize(
-    "inputs, method, boxes, message",
-    [
-        (BOX, "inside", 0, "at least 1 sub-box and a batch of 2, got 0 and 1024"),
-        (box([0.0], [1.0]), "inside", 8, r"the box must have shape \(3,\)"),
-        (BOX, "intervals", 8, "what is reached must be found by inside, got one found by intervals"),
-    ],
-)
+@pytest.mark.parametrize("inputs, method, boxes, message", [
+    (BOX, "inside", 0, "at least 1 sub-box and a batch of 2, got 0 and 1024"),
+    (box([0.0], [1.0]), "inside", 8, r"the box must have shape \(3,\)"),
+    (BOX, "intervals", 8, "what is reached must be found by inside, got one found by intervals"),
+])  # fmt: skip
 def test_bad_input_is_refused(reached, inputs, method, boxes, message):
     with pytest.raises(ValueError, match=message):
         analyse_subdivided(MODEL, inputs, dataclasses.replace(reached, method=method), boxes=boxes)
