@@ -77,6 +77,23 @@ def forward(arrays, x, held=()):
     return [*values, arrays["y_mean"] + arrays["y_std"] * h[..., 0]]
 
 
+def ranges(analysis):
+    """Those of all values, then of all adjoints, of a significance analysis."""
+    return [*analysis.values, *analysis.adjoints]
+
+
+def assert_within(inner, outer):
+    """Each range of one analysis lies within that of another."""
+    for a, b in zip(ranges(inner), ranges(outer), strict=True):
+        assert a.shape == b.shape and jnp.all(b.lower <= a.lower) and jnp.all(a.upper <= b.upper)
+
+
+def assert_encloses(analysis, points):
+    """An analysis encloses values and adjoints at points."""
+    for outer, inner in zip(ranges(analysis), [*points[0], *points[1]], strict=True):
+        assert outer.contains(inner).all()
+
+
 def uniform_points(n, dimension, seed=0, low=0.3, high=1.7):
     return np.random.default_rng(seed).uniform(low, high, (n, dimension))
 

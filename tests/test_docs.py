@@ -88,9 +88,9 @@ def test_the_home_page_has_the_table_the_figures_and_the_claims_of_the_readme(pa
 
 
 def test_every_section_of_the_readme_is_on_a_page(pages):
-    told = pages["index.html"].text + pages["more.html"].text
+    text = pages["index.html"].text + pages["more.html"].text
     for title in re.findall("^##? (.+)", (ROOT / "README.md").read_text(), re.MULTILINE):
-        assert f">{title}<" in told, title
+        assert f">{title}<" in text, title
 
 
 def test_the_notebooks_stand_in_a_row(pages):

@@ -94,13 +94,13 @@ def test_one_place_says_how_to_install():
         assert "--no-deps" in command and ("--require-hashes" in command or "--no-build-isolation" in command)
 
 
-def write_wheel(folder, name, version, told="", files=()):
+def write_wheel(folder, name, version, headers="", files=()):
     """A wheel of nothing but metadata, with those of `files` that are installed here; its checksum."""
     stem = f"{re.sub('[-.]', '_', name)}-{version}"
     path, info = folder / name / f"{stem}-py3-none-any.whl", f"{stem}.dist-info"
     path.parent.mkdir(parents=True, exist_ok=True)
     contents = {str(file): file.read_binary() for file in files}
-    contents[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{told}".encode()
+    contents[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{headers}".encode()
     contents[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     with zipfile.ZipFile(path, "w") as wheel:
         record = ""
@@ -125,14 +125,14 @@ def checkout(tmp_path_factory):
     lines = []
     for pin in PINS:
         name, version = pin.name, str(pin.specifier).removeprefix("==")
-        found, told, files = INSTALLED.get(canonicalize_name(name)), "", []
+        found, headers, files = INSTALLED.get(canonicalize_name(name)), "", []
         if found and found.version == version:
-            told = "".join(f"Requires-Dist: {need}\n" for need in found.requires or [])
-            told += "".join(f"Provides-Extra: {extra}\n" for extra in found.metadata.get_all("Provides-Extra", []))
+            headers = "".join(f"Requires-Dist: {need}\n" for need in found.requires or [])
+            headers += "".join(f"Provides-Extra: {extra}\n" for extra in found.metadata.get_all("Provides-Extra", []))
         if name == "flit-core":  # what builds this package has to work
             files = [file for file in found.files if str(file).startswith("flit_core/") and file.suffix != ".pyc"]
         write_wheel(index, name, NEWER)
-        lines.append(f"{pin} --hash=sha256:{write_wheel(index, name, version, told, files)}\n")
+        lines.append(f"{pin} --hash=sha256:{write_wheel(index, name, version, headers, files)}\n")
     (folder / "requirements.lock").write_text("".join(lines))
     return folder
 
@@ -152,8 +152,8 @@ def assert_installed(checkout, run):
     assert run.returncode == 0, run.stderr
     python = checkout / ".venv" / "bin" / "python"
     program = "import importlib.metadata as m; print({found.name: found.version for found in m.distributions()})"
-    told = subprocess.run([python, "-c", program], cwd="/", capture_output=True, text=True, check=True).stdout
-    found = {canonicalize_name(name): version for name, version in ast.literal_eval(told).items()}
+    listed = subprocess.run([python, "-c", program], cwd="/", capture_output=True, text=True, check=True).stdout
+    found = {canonicalize_name(name): version for name, version in ast.literal_eval(listed).items()}
     version = subprocess.run([python, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
     here = {"python_version": version.rpartition(".")[0], "python_full_version": version}
     expected = locked({**default_environment(), **here})

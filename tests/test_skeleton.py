@@ -94,9 +94,9 @@ class TestMakefile:
         assert len({re.match(r"  make \S+ +", line).end() for line in listed}) == 1, "not aligned"
 
     @pytest.mark.parametrize(
-        "answer, told", [("echo 3.8; exit 1", "'./python' is 3.8"), ("exit 127", "no Python that")]
+        "answer, message", [("echo 3.8; exit 1", "'./python' is 3.8"), ("exit 127", "no Python that")]
     )
-    def test_an_old_python_is_one_line(self, make, answer, told):
+    def test_an_old_python_is_one_line(self, make, answer, message):
         python = make.checkout / "python"
         python.write_text(f"#!/bin/sh\n{answer}\n")
         python.chmod(0o755)
@@ -104,7 +104,7 @@ class TestMakefile:
         assert run.returncode != 0
         lines = [line for line in run.stderr.splitlines() if not line.startswith("make")]
         assert len(lines) == 1 and run.stdout == ""
-        assert lines[0].startswith("Python 3.11 or newer is needed") and told in lines[0]
+        assert lines[0].startswith("Python 3.11 or newer is needed") and message in lines[0]
         assert lines[0].endswith("as in 'make test PYTHON=python3.12'")
         assert not (make.checkout / ".venv").exists()
 

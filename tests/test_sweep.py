@@ -32,8 +32,8 @@ def test_one_that_stops_in_its_work_or_says_more_than_a_line_is_neither(monkeypa
         if trace == "results":
             command[command.index("--results") + 1].mkdir()
         before = "Traceback\n" * (trace == "a second line")
-        told = f"{before}reproduce: 02_oversized_model, In [9]: AssertionError\n"
-        return subprocess.CompletedProcess(command, 2 if trace == "usage" else 1, "", told)
+        error = f"{before}reproduce: 02_oversized_model, In [9]: AssertionError\n"
+        return subprocess.CompletedProcess(command, 2 if trace == "usage" else 1, "", error)
 
     monkeypatch.setattr(subprocess, "run", run)
     outcome, notebook, reason = SWEEP["outcome"]([], {})

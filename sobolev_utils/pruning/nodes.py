@@ -10,18 +10,9 @@ import numpy as np
 from sobolev_utils.arrays import as_count, as_floats
 from sobolev_utils.learning.surrogate import Surrogate
 
-__all__ = [
-    "Criterion",
-    "falling",
-    "magnitude",
-    "mean_nodes",
-    "most_significant",
-    "prune",
-    "prune_in_steps",
-    "random_scores",
-]
+__all__ = ["falling", "magnitude", "mean_nodes", "most_significant", "prune", "prune_in_steps", "random_scores"]
 
-# What a model's hidden nodes are worth and which constants stand for them when they go: two lists of arrays (width,).
+# From a model the scores of its hidden nodes and the constants to hold them at: two lists of arrays (width,).
 Criterion = Callable[[Surrogate], tuple[Sequence[jax.Array], Sequence[jax.Array]]]
 
 
@@ -34,9 +25,9 @@ def most_significant(significance: Sequence[jax.Array], keep: int | Sequence[int
     counts = [keep] * len(significance) if np.ndim(keep) == 0 else list(keep)
     if len(counts) != len(significance):
         raise ValueError(f"keep must be a count or one for each of {len(significance)} layers, got {keep}")
-    chosen = []
     counts = [as_count(count, name="the number of nodes to keep", least=-np.inf) for count in counts]
     scored = [np.asarray(as_floats(scores, name="significance")) for scores in significance]
+    chosen = []
     for layer, (scores, count) in enumerate(zip(scored, counts, strict=True), start=1):
         if not 1 <= count <= scores.size:
             raise ValueError(
@@ -59,15 +50,15 @@ def mean_nodes(model: Surrogate, x: jax.Array) -> list[jax.Array]:
 def magnitude(model: Surrogate) -> list[jax.Array]:
     """||W_in|| ||W_out|| for each hidden node, the norms of its incoming and its outgoing weights: (width,) by layer.
 
-    The usual score by |w| (Han et al. 2015), for nodes: He et al. (ICASSP 2014) rank by either norm. Their product
-    does not change where one is scaled up and the other down. No data and no box enter.
+    Magnitude pruning (Han et al. 2015) of nodes, which He et al. (ICASSP 2014) rank by either norm; their product
+    does not change where one is scaled up and the other down.
     """
     kernels = [layer.kernel[...] for layer in model.layers]
     return [jnp.linalg.norm(a, axis=0) * jnp.linalg.norm(b, axis=1) for a, b in pairwise(kernels)]
 
 
 def random_scores(model: Surrogate, key: jax.Array) -> list[jax.Array]:
-    """Scores that know nothing, uniform in [0, 1): (width,) for each hidden layer. The same for the same key."""
+    """Uniform scores in [0, 1), (width,) for each hidden layer, for comparison with scores that mean something."""
     keys = jax.random.split(key, len(model.widths))
     return [jax.random.uniform(key, (width,)) for key, width in zip(keys, model.widths, strict=True)]
 
@@ -78,8 +69,8 @@ def prune(model: Surrogate, keep: Sequence[np.ndarray], constants: Sequence[jax.
         W' = W[keep_in, keep_out],   b' = (b + c[removed] W[removed, :])[keep_out]
 
     keep: for each hidden layer the indices of the nodes that stay, in any order; constants: for each an array
-    (width,), of which the entries of removed nodes are used. A node that is constant, hence of zero significance,
-    goes without a change of the function. Raises ValueError for indices that are missing, repeated or out of range.
+    (width,), of which the entries of removed nodes are used. Raises ValueError for indices that are missing, repeated
+    or out of range, and for another number of layers or of constants.
     """
     if not len(keep) == len(constants) == len(model.widths):
         raise ValueError(
@@ -120,10 +111,10 @@ def falling(start: int, end: int, steps: int) -> list[int]:
 def prune_in_steps(
     model: Surrogate, criterion: Criterion, counts: Sequence[int], tune: Callable[[Surrogate, int], Surrogate]
 ) -> Surrogate:
-    """Prune to each of `counts` nodes a layer in turn, each time by what `criterion` says of the nodes that are left.
+    """Prune to each of `counts` nodes a layer in turn, each time by the `criterion` of the model that is left.
 
-    Between two steps, and only there, the k-th of them is followed by model = tune(model, k), k = 1, 2, ...: brief
-    fine-tuning. One count is pruning in one shot. Raises ValueError as `most_significant` and `prune` do.
+    Every pruning but the last, k = 1, 2, ..., is followed by brief fine-tuning, model = tune(model, k). Raises
+    ValueError as `most_significant` and `prune` do.
     """
     for step, count in enumerate(counts):
         if step:

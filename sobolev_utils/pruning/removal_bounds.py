@@ -13,13 +13,13 @@ is the integral of the derivative along the segment, which at a kink (relu) is o
 comparison encloses. What is left below has values in the same boxes, by induction, and above l the network is still
 the old one.
 
-Adjoints of sub-boxes, or of zonotopes, are enclosed on the values that are reached, without the segments; the second
-replacement, moreover, starts from a network that has changed. The tight bound follows the whole way instead, with
-n_i + t (c_i - n_i) for the nodes of R and t from 0 to 1: f_R(x) - f(x) lies in the hull of the derivatives in t.
+Adjoints of sub-boxes, or of zonotopes, are enclosed on the values that are reached, without the segments, and the
+second replacement starts from a network that has changed. `changes_enclosed` therefore encloses the derivative in t
+of the network f_t in which the nodes of R have the values n_i + t (c_i - n_i): f_R(x) - f(x) lies in its hull for t
+from 0 to 1.
 
-Proven means given the table of bounds `rounding.ELEMENTARY`. f and f_R are exact functions of their floating-point
-weights; a network that is computed, and `nodes.prune`, which folds constants into a bias, add rounding errors of
-their own.
+Proven means given the table of bounds `rounding.ELEMENTARY`, of exact functions of the floating-point weights: a
+network that is computed, and `nodes.prune`, which folds constants into a bias, add rounding errors of their own.
 """
 
 from collections.abc import Sequence
@@ -40,6 +40,8 @@ __all__ = ["Step", "change", "change_bound", "changes_enclosed", "changes_found"
 # Indices of the nodes that stay in each hidden layer, and constants (width,) at which the others are held.
 Step = tuple[Sequence[np.ndarray], Sequence[jax.Array]]
 
+TOLERANCE = 0.05
+
 
 def change_bound(analysis: Significance, keep: Sequence[np.ndarray], constants: Sequence[jax.Array]) -> float:
     """The bound of the theorem, in units of the output: nodes outside `keep` are held at `constants`, (width,) each.
@@ -50,10 +52,11 @@ def change_bound(analysis: Significance, keep: Sequence[np.ndarray], constants: 
     """
     expect(analysis, ("operations", "intervals"), "the analysis")
     total = 0.0
-    layers = zip(analysis.values[1:-1], analysis.adjoints[1:-1], keep, constants, strict=True)
-    for layer, (values, adjoints, kept, given) in enumerate(layers, start=1):
-        constant = _constants(given, values.shape, layer)
-        gone = np.flatnonzero(_gone(values.shape[0], kept))
+    hidden = analysis.values[1:-1]
+    masks, constants = checked_step([values.shape[0] for values in hidden], (keep, constants))
+    layers = zip(hidden, analysis.adjoints[1:-1], masks, constants, strict=True)
+    for layer, (values, adjoints, mask, constant) in enumerate(layers, start=1):
+        gone = np.flatnonzero(mask)
         outside = gone[~np.asarray(values.contains(constant))[gone]]
         if outside.size:
             node = outside[0]
@@ -65,37 +68,35 @@ def change_bound(analysis: Significance, keep: Sequence[np.ndarray], constants: 
         # sum and factors are rounded to nearest, or to zero: a millionth and the smallest normal number cover that
         distance += np.finfo(np.float32).smallest_normal
         slope = np.asarray(adjoints.magnitude, np.float64)
-        # what is never heard changes nothing, however far it moves
+        # a node without influence changes nothing, however far it is from its constant
         change = np.where(slope == 0, 0, distance) * slope
         total += (1 + 1e-6) * float(change[gone].sum())
     return total
 
 
-def _constants(constant, shape, layer):
-    """The constants of a layer as an array. Raises ValueError unless there is one for each node."""
-    constant = as_floats(constant, name=f"the constants of layer {layer}")
-    if constant.shape != shape:
-        raise ValueError(f"layer {layer}: expected constants of shape {shape}, one per node, got {constant.shape}")
-    return constant
+def checked_step(widths: Sequence[int], step: Step, dtype=None) -> tuple[list[np.ndarray], list[jax.Array]]:
+    """For each hidden layer a mask (width,) of the nodes that do not stay, and the constants as an array (width,).
 
-
-def removed(widths: Sequence[int], keep: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """For each hidden layer a mask (width,) of the nodes that do not stay."""
-    return [_gone(width, kept) for width, kept in zip(widths, keep, strict=True)]
-
-
-def _gone(width, kept):
-    """A mask (width,) of the nodes that do not stay. Raises ValueError for a mask in place of indices."""
-    kept = np.asarray(kept)
-    if kept.size and (kept.dtype.kind not in "iu" or kept.min() < 0 or kept.max() >= width):
-        raise ValueError(f"expected the indices of nodes that stay, from 0 to {width - 1}, got {kept}")
-    return np.isin(np.arange(width), kept, invert=True)
+    Raises ValueError for a mask in place of indices, and unless there is one constant for each node.
+    """
+    keep, constants = step
+    keep = [np.asarray(indices) for indices in keep]
+    constants = [as_floats(c, dtype, name=f"the constants of layer {i}") for i, c in enumerate(constants, start=1)]
+    for layer, (width, kept, constant) in enumerate(zip(widths, keep, constants, strict=True), start=1):
+        if constant.shape != (width,):
+            raise ValueError(
+                f"layer {layer}: expected constants of shape {(width,)}, one per node, got {constant.shape}"
+            )
+        if kept.size and (kept.dtype.kind not in "iu" or kept.min() < 0 or kept.max() >= width):
+            raise ValueError(f"expected the indices of nodes that stay, from 0 to {width - 1}, got {kept}")
+    masks = [np.isin(np.arange(width), kept, invert=True) for width, kept in zip(widths, keep, strict=True)]
+    return masks, constants
 
 
 def change(
     model: Surrogate, x: jax.Array, t: jax.Array, masks: Sequence[jax.Array], constants: Sequence[jax.Array]
 ) -> jax.Array:
-    """f_t(x) for x (n_inputs,): a node i that the masks name has the value n_i + t (c_i - n_i)."""
+    """f_t(x) for x (n_inputs,): nodes in the masks, by layer, have the values n_i + t (c_i - n_i)."""
 
     def towards(layer, values):
         constant = jnp.asarray(constants[layer - 1], values.dtype)
@@ -105,9 +106,9 @@ def change(
 
 
 def changes_found(model: Surrogate, box: Interval, steps: Sequence[Step], **search) -> Interval:
-    """The range of f_R - f for each step, (n_steps,), as far as `attained.extremes` finds it from inside.
+    """The range of f_R - f that points of the box attain, for each step: (n_steps,), by `attained.extremes`.
 
-    In double precision, as single precision would drown the small ones; NumPy arrays.
+    Computed in double precision, as small changes are lost in the rounding of single; the ends are NumPy arrays.
     """
 
     def difference(x):
@@ -115,28 +116,21 @@ def changes_found(model: Surrogate, box: Interval, steps: Sequence[Step], **sear
 
     with jax.enable_x64(True):
         stacked = _stacked(model, steps, jnp.float64)
-        wide = Interval(*(jnp.asarray(np.asarray(end), jnp.float64) for end in (box.lower, box.upper)))
-        return Interval(*map(np.asarray, jax.tree.leaves(extremes(difference, wide, **search))))
+        wide = jax.tree.map(lambda end: jnp.asarray(np.asarray(end), jnp.float64), box)
+        return jax.tree.map(np.asarray, extremes(difference, wide, **search))
 
 
 def changes_enclosed(
-    model: Surrogate,
-    box: Interval,
-    steps: Sequence[Step],
-    *,
-    boxes: int = 2**10,
-    tolerance: float = 0.05,
-    batch: int = 64,
+    model: Surrogate, box: Interval, steps: Sequence[Step], *, boxes: int = 2**10, batch: int = 64
 ) -> Interval:
     """Tight enclosures of f_R - f over the box for several R, (n_steps,).
 
-    On each sub-box it is the derivative in t over [0, 1], within the difference of the enclosures of f_R and f, which
-    is the better one where much is removed. Sub-boxes are split where the enclosures go furthest beyond the ranges
-    found from inside, by more than `tolerance` of those.
+    On each sub-box the derivative in t over [0, 1], intersected with the difference of the enclosures of f_R and f,
+    which is the better one where much is removed. Split are the sub-boxes whose enclosures go furthest beyond what
+    `changes_found` finds, by more than TOLERANCE times it.
     """
     stacked = _stacked(model, steps, box.dtype)
-    inner = changes_found(model, box, steps)
-    inner = Interval(*(jnp.asarray(end, box.dtype) for end in (inner.lower, inner.upper)))
+    inner = jax.tree.map(lambda end: jnp.asarray(end, box.dtype), changes_found(model, box, steps))
     weights = jnp.abs(model.delta(box.midpoint))
     zero, one = jnp.zeros((), box.dtype), jnp.ones((), box.dtype)
 
@@ -146,24 +140,19 @@ def changes_enclosed(
     def difference(x, *step):
         return change(model, x, one, *step) - change(model, x, zero, *step)
 
-    def enclosed(x, *step):
-        return enclose(slope)(x, Interval(zero, one), *step).intersection(enclose(difference)(x, *step))
-
     def examine(x, parent):
-        y = jax.vmap(lambda *step: enclosed(x, *step))(*stacked).intersection(parent)
+        def enclosed(*step):
+            return enclose(slope)(x, Interval(zero, one), *step).intersection(enclose(difference)(x, *step))
+
+        y = jax.vmap(enclosed)(*stacked).intersection(parent)
         beyond = jnp.maximum(inner.lower - y.lower, y.upper - inner.upper)
         beyond = jnp.where(inner.magnitude > 0, beyond / inner.magnitude, 0)
-        return y, jnp.maximum(beyond - tolerance, 0).mean(), jnp.argmax(x.width * weights)
+        return y, jnp.maximum(beyond - TOLERANCE, 0).mean(), jnp.argmax(x.width * weights)
 
     return enclose_subdivided(examine, box, len(steps), boxes=boxes, batch=batch)
 
 
 def _stacked(model, steps, dtype):
     """The masks and the constants of all steps, each an array (n_steps, width) for each layer."""
-    masks = zip(*(removed(model.widths, keep) for keep, _ in steps), strict=True)
-    constants = zip(*(constants for _, constants in steps), strict=True)
-    shaped = [
-        [_constants(constant, (width,), layer) for constant in several]
-        for layer, (width, several) in enumerate(zip(model.widths, constants, strict=True), start=1)
-    ]
-    return list(map(jnp.stack, masks)), [jnp.stack(layer).astype(dtype) for layer in shaped]
+    checked = [checked_step(model.widths, step, dtype) for step in steps]
+    return jax.tree.map(lambda *several: jnp.stack(several), *checked)

@@ -11,22 +11,14 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from sobolev_utils.arrays import as_floats
 from sobolev_utils.enclosures import intervals, zonotopes
 from sobolev_utils.enclosures.intervals import Interval
 from sobolev_utils.learning.surrogate import Surrogate
 
-__all__ = [
-    "METHODS",
-    "Significance",
-    "analyse",
-    "checked",
-    "expect",
-    "nodes_along",
-    "unflatten",
-    "values_and_adjoints",
-]
+__all__ = ["METHODS", "Significance", "analyse", "nodes_along", "values_and_adjoints"]
 
 METHODS = {
     "operations": partial(intervals.enclose, exact_ranges=False),
@@ -40,8 +32,8 @@ class Significance:
     """Enclosures of the values [n] and the adjoints of all nodes over a box, layer by layer.
 
     Both lists run from the inputs over the hidden layers to the output; each entry has shape (width,), that of the
-    output (). `method` says what was found, and so what it proves: enclosures of one box by one of METHODS, their
-    union over sub-boxes ("subdivided"), or what is reached from inside ("inside"); None, not known, proves nothing.
+    output (). method: enclosures of one box by one of METHODS, their union over sub-boxes ("subdivided"), ranges
+    that points attain ("inside"), or unknown (None), which proves nothing.
     """
 
     values: list[Interval]
@@ -56,7 +48,7 @@ class Significance:
         units of the output (Afghan & Naumann, ICCS 2020; Kichler et al. 2024).
         """
         pairs = [(value.width, adjoint.magnitude) for value, adjoint in zip(self.values, self.adjoints, strict=True)]
-        # a node that never moves, or is never heard, has none, however little is known of its other side
+        # 0 for a constant node, or one without influence, even where the other factor is infinite
         return [jnp.where((width == 0) | (slope == 0), 0, width * slope) for width, slope in pairs]
 
     @property
@@ -94,10 +86,10 @@ def analyse(
 ) -> Significance:
     """Enclosures of the values and adjoints of every node over the box of inputs, (n_inputs,).
 
-    AD as usual, then in interval arithmetic every operation of the adjoint program ("operations", as in the paper) or
-    every function of one variable at once ("intervals"), or the same in affine arithmetic ("zonotopes"): enclosures
-    of `values_and_adjoints`, as rigorous as those of `intervals.enclose`. With `axes`,
-    (n_inputs, n), the set is {A t: t in box}. Raises ValueError for a box of another shape or an unknown method.
+    The program `values_and_adjoints`, in interval arithmetic operation by operation ("operations", as in the paper),
+    with each function of one variable enclosed as a whole ("intervals"), or in affine arithmetic ("zonotopes"); as
+    rigorous as `intervals.enclose`. With `axes`, (n_inputs, n), the set is {A t: t in box}. Raises ValueError as
+    `checked` does.
     """
     box = checked(model, box, method, axes)
     return Significance(*jax.jit(METHODS[method](nodes_along(model, axes)))(box), method)
@@ -110,8 +102,8 @@ def expect(significance: Significance, methods: Sequence[str], what: str) -> Non
 
 
 def checked(model: Surrogate, box: Interval, method: str, axes: jax.Array | None) -> Interval:
-    """The box in JAX's types. Raises ValueError unless an analysis can be made of this: a finite box with an interval
-    for each input, and a surrogate of finite numbers.
+    """The box in JAX's types. Raises ValueError unless it is finite and has an interval for each input, the surrogate
+    is of finite numbers with one output, and the method is known.
     """
     if not isinstance(box, Interval):
         raise ValueError(f"expected an Interval of inputs, made by box(lower, upper), got {type(box).__name__}")
@@ -130,14 +122,7 @@ def checked(model: Surrogate, box: Interval, method: str, axes: jax.Array | None
     return box
 
 
-def unflatten(flat: Interval, shapes):
-    """Arrays of these shapes, one after the other along the last axis of an interval."""
-    leaves, tree = jax.tree.flatten(shapes)
-    places = np.cumsum([0, *(leaf.size for leaf in leaves)])
-    parts = [
-        Interval(
-            *(end[..., i : i + leaf.size].reshape(*end.shape[:-1], *leaf.shape) for end in (flat.lower, flat.upper))
-        )
-        for i, leaf in zip(places, leaves, strict=False)
-    ]
-    return jax.tree.unflatten(tree, parts)
+def from_rows(rows: Interval, program: Callable, x: jax.Array, method: str) -> Significance:
+    """The significance of values and adjoints that are laid out in `rows` as `ravel_pytree` lays out program(x)."""
+    _, unravel = ravel_pytree(jax.tree.map(jnp.zeros_like, jax.eval_shape(program, x)))
+    return Significance(*jax.tree.map(Interval, unravel(rows.lower), unravel(rows.upper)), method)

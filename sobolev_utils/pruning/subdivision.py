@@ -1,8 +1,8 @@
 """Significance on sub-boxes: enclosures over small boxes are tight, and their union encloses the whole.
 
 Splitting a box in two shrinks the overestimation in proportion to the width (interval arithmetic) or its square
-(affine arithmetic), so effort goes where it counts: to the sub-boxes that are widest of what is reached from inside,
-split along the input of largest significance there.
+(affine arithmetic). Split are the sub-boxes whose enclosures go furthest beyond the reached ranges, along the input
+of largest significance there.
 """
 
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from sobolev_utils.enclosures.branch_and_bound import enclose_subdivided
 from sobolev_utils.enclosures.intervals import Interval
 from sobolev_utils.learning.surrogate import Surrogate
-from sobolev_utils.pruning.significance import METHODS, Significance, checked, expect, nodes_along, unflatten
+from sobolev_utils.pruning.significance import METHODS, Significance, checked, expect, from_rows, nodes_along
 
 __all__ = ["analyse_subdivided"]
 
@@ -38,9 +38,8 @@ def analyse_subdivided(
     box = checked(model, box, method, axes)
     expect(reached, ("inside",), "what is reached")
     program = nodes_along(model, axes)
-    shapes = jax.eval_shape(program, box.lower)
-    n_values, size = (sum(v.size for v in jax.tree.leaves(part)) for part in (shapes[0], shapes))
     inner = _rows(reached.values, reached.adjoints)
+    size, n_values = inner.lower.size, sum(value.lower.size for value in reached.values)
 
     def examine(x, parent):
         y = _rows(*METHODS[method](program)(x)).intersection(parent)  # what encloses the whole encloses its parts
@@ -54,10 +53,9 @@ def analyse_subdivided(
         return y, jnp.maximum(excess - tolerance, 0).mean(), jnp.argmax(x.width * adjoint)
 
     union = enclose_subdivided(examine, box, size, boxes=boxes, seconds=seconds, batch=batch)
-    return Significance(*unflatten(union, shapes), "subdivided")
+    return from_rows(union, program, box.lower, "subdivided")
 
 
 def _rows(values, adjoints):
     """All values, then all adjoints, one after the other."""
-    ends = zip(*((x.lower.ravel(), x.upper.ravel()) for x in (*values, *adjoints)), strict=True)
-    return Interval(*map(jnp.concatenate, ends))
+    return jax.tree.map(lambda *ends: jnp.concatenate([end.ravel() for end in ends]), *values, *adjoints)

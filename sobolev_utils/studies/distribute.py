@@ -1,11 +1,10 @@
-"""Tasks of a study on Dask: on this machine's cores or on a cluster, each kept as soon as it is done."""
+"""Tasks of a study on Dask, on this machine or on a cluster; rows are written to a file as soon as a task is done."""
 
 import json
 import logging
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -15,10 +14,10 @@ from sobolev_utils.paper.artifacts import ArtifactError
 from sobolev_utils.paper.files import write_bytes
 from sobolev_utils.paper.fingerprints import CODE, code_in_use, versions
 
-__all__ = ["Task", "cluster", "gather"]
+__all__ = ["cluster", "gather"]
 
 Task = Callable[[], pd.DataFrame]
-# XLA splits matrix products by the number of threads, and so rounds otherwise with another: one for each worker
+# one thread for each worker: XLA splits matrix products, and so rounds them, by the number of threads
 ENVIRONMENT = {"NPROC": "1"}
 PATIENCE = "30s"  # for a scheduler to answer
 
@@ -27,30 +26,27 @@ PATIENCE = "30s"  # for a scheduler to answer
 def cluster(address: str = "", workers: int | None = None) -> Iterator[Client]:
     """A client of the scheduler at `address`, or of workers on this machine alone, one for each core by default.
 
-    Prints where the dashboard is. Workers of a cluster give the digits of those here where they are started with
-    ENVIRONMENT. Raises OSError where no scheduler answers.
+    Prints where the dashboard is. Workers of a cluster compute the same digits if started with ENVIRONMENT. Raises
+    OSError where no scheduler answers.
     """
-    if address:
-        with Client(address, timeout=PATIENCE) as client:
-            print(f"the dashboard is at {client.dashboard_link}", flush=True)
-            yield client
-        return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:  # what a worker leaves that is killed
-        here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "local_directory": scratch}
-        how = {"threads_per_worker": 1, "env": ENVIRONMENT | {"TMPDIR": scratch}, "silence_logs": logging.CRITICAL}
-        with LocalCluster(n_workers=workers or cores, **here, **how) as local, Client(local) as client:
-            print(f"the dashboard is at {client.dashboard_link}", flush=True)
-            yield client
+    with ExitStack() as stack:
+        if not address:  # a folder, too, for what workers leave that are killed
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+            own = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "local_directory": scratch}
+            own |= {"env": ENVIRONMENT | {"TMPDIR": scratch}, "silence_logs": logging.CRITICAL}
+            address = stack.enter_context(LocalCluster(n_workers=workers, threads_per_worker=1, **own))
+        client = stack.enter_context(Client(address, timeout=PATIENCE))
+        print(f"the dashboard is at {client.dashboard_link}", flush=True)
+        yield client
 
 
 def gather(work: Path, tasks: Mapping[str, Task], client: Client, made_with: Mapping[str, object]) -> pd.DataFrame:
-    """The rows of all tasks, in their order, by the workers of `client`; kept in `work`, a file for each task.
+    """The rows of all tasks, in their order, by the workers of `client`; written to `work`, a file for each task.
 
-    Tasks of an interrupted run, found there, are not done again. One whose worker is killed is done by another;
-    where three have been, the study ends with `distributed.KilledWorker`. Raises `ArtifactError` where what is found
-    cannot be read or was made by other code, versions or parameters, `made_with`; what a task raises; and, where a
-    worker runs other code than this process, RuntimeError.
+    Files of an interrupted run, found there, are taken over. A task whose worker is killed is done by another. Raises
+    `distributed.KilledWorker` where three were killed; `ArtifactError` where files found cannot be read or were made
+    with other code, versions or parameters `made_with`; RuntimeError where a worker runs other code than this
+    process; and what a task raises.
     """
     _check_made_by(work, made_with)
     kept = {name: work / f"{name}.csv" for name in tasks}
@@ -67,7 +63,7 @@ def gather(work: Path, tasks: Mapping[str, Task], client: Client, made_with: Map
 
 
 def _run(task: Task, code: Mapping[str, str]) -> pd.DataFrame:
-    """A task, on a worker whose package is `code`, too."""
+    """Do a task on a worker. Raises RuntimeError unless its package is `code`."""
     if others := sorted(file for file, _ in code.items() ^ CODE.items()):
         raise RuntimeError(f"a worker has another {others[0]}: start it from the same checkout")
     return task()

@@ -1,4 +1,4 @@
-"""What takes too long for a notebook: ways to prune, what lies past the paper, and the R^2 table, under many seeds.
+"""Ways to prune, extensions of the paper's table, and the R^2 table, each under many seeds.
 
 python -m sobolev_utils.studies.run [pruning] [beyond] [seeds] [--seeds N] [-p NAME VALUE]... [--results FOLDER]
     [--scheduler ADDRESS]
@@ -10,7 +10,7 @@ parameters cells.
 import argparse
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,29 +20,31 @@ from sobolev_utils.paper.artifacts import MADE_BY, ArtifactError, results_folder
 from sobolev_utils.paper.execution import SAFE, ReproductionError, end_in_good_order
 from sobolev_utils.paper.outputs import save_study
 from sobolev_utils.paper.records import alone
-from sobolev_utils.paper.reproduce import as_run, parameter_value
+from sobolev_utils.paper.reproduce import NOTEBOOKS, as_run, parameter_value
 from sobolev_utils.studies.distribute import Task, cluster, gather
 from sobolev_utils.studies.pruning_methods import SIZES
-from sobolev_utils.studies.tasks import Parameters, beyond_rows, notebook, pruning_rows, seed_rows
+from sobolev_utils.studies.tasks import Parameters, beyond_rows, pruning_rows, seed_rows
 
 __all__ = ["STUDIES", "main", "run_study"]
 
-
-def _by_size(has: Parameters, seeds: Sequence[int]) -> dict[str, Task]:
-    return {f"seed_{seed}_{depth}x{keep}": partial(pruning_rows, has, seed, depth, keep)
-            for seed in seeds for depth, keep in SIZES}  # fmt: skip
-
-
-def _by_seed(rows: Callable, has: Parameters, seeds: Sequence[int]) -> dict[str, Task]:
-    return {f"seed_{seed}": partial(rows, has, seed) for seed in seeds}
-
-
-# By name: the table that it makes, and its tasks, by name, given the parameters of the notebooks and the seeds.
+# By name: the table, the function that makes the rows of a task, and the sizes for which it does so, for each seed.
 STUDIES = {
-    "pruning": ("pruning", _by_size),
-    "beyond": ("beyond", partial(_by_seed, beyond_rows)),
-    "seeds": ("r2_seeds", partial(_by_seed, seed_rows)),
+    "pruning": ("pruning", pruning_rows, SIZES),
+    "beyond": ("beyond", beyond_rows, [()]),
+    "seeds": ("r2_seeds", seed_rows, [()]),
 }
+
+
+def tasks_of(name: str, has: Parameters, seeds: Sequence[int]) -> dict[str, Task]:
+    """The tasks of a study by name, given the parameters of the notebooks."""
+    _, rows, sizes = STUDIES[name]
+    return {"_".join(map(str, ("seed", seed, *size))): partial(rows, has, seed, *size)
+            for seed in seeds for size in sizes}  # fmt: skip
+
+
+def parameters_of_notebooks(given: Mapping[str, object]) -> Parameters:
+    """The parameters of notebooks 01 to 05, defaults but for those `given`. Raises `ReproductionError`."""
+    return as_run([NOTEBOOKS / f"{stem}.ipynb" for stem in MADE_BY.values()], given)
 
 
 def run_study(
@@ -53,14 +55,13 @@ def run_study(
     given: parameters of notebooks 01 to 05 that are not left at their defaults. An interrupted study goes on from
     `<results>/data/study/NAME`. Raises `ReproductionError` for parameters that are not admissible, and as `gather`.
     """
-    table, tasks = STUDIES[name]
     given = dict(given or {})
-    has = as_run([notebook(stem) for stem in MADE_BY.values()], given)
+    has = parameters_of_notebooks(given)
     problem = has[MADE_BY["problem"]]
-    work = results / "data" / "study" / name
     seeds = range(problem["seed"], problem["seed"] + n_seeds)
-    rows = gather(work, tasks(has, seeds), client, has)
-    written = save_study(results, table, rows, problem, given)
+    work = results / "data" / "study" / name
+    rows = gather(work, tasks_of(name, has, seeds), client, has)
+    written = save_study(results, STUDIES[name][0], rows, problem, given)
     shutil.rmtree(work)
     return written
 
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no study {', '.join(sorted(unknown))}; there are: {', '.join(STUDIES)}")
     try:
         results, given = results_folder(options.results), {n: parameter_value(v) for n, v in options.parameters}
-        as_run([notebook(stem) for stem in MADE_BY.values()], given)
+        parameters_of_notebooks(given)  # faults end it before any work
         with alone(results), cluster(options.scheduler) as client:
             for name in options.names or STUDIES:
                 print(f"the table is {run_study(results, name, options.seeds, client, given)}", flush=True)

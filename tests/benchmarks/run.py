@@ -14,6 +14,7 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -26,6 +27,7 @@ import pandas as pd
 from flax import nnx
 from scipy import optimize
 
+from sobolev_utils.enclosures.branch_and_bound import Search
 from sobolev_utils.enclosures.intervals import box
 from sobolev_utils.learning.levenberg_marquardt import levenberg_marquardt, residual_function
 from sobolev_utils.learning.losses import plain, sobolev
@@ -40,9 +42,9 @@ from sobolev_utils.paper.case_study import load_problem
 from sobolev_utils.paper.outputs import save_table
 from sobolev_utils.paper.stages import load_stage
 from sobolev_utils.pruning.attained import inside
-from sobolev_utils.pruning.nodes import subdivision
 from sobolev_utils.pruning.significance import METHODS, values_and_adjoints
-from sobolev_utils.studies import past_the_table
+from sobolev_utils.pruning.subdivision import analyse_subdivided
+from sobolev_utils.studies.extensions import EXPERIMENTS, Laboratory
 
 KEY = jax.random.key(42)
 EPOCHS, BATCH, PATHS = 200, 512, 8192
@@ -61,26 +63,34 @@ def seconds(function, *args):
     return time.perf_counter() - start
 
 
+def training_step(model, optimiser, loss):
+    """A step (parameters, moments), batch -> state, loss; and the first state."""
+    graph, parameters, constants = nnx.split(model, nnx.Param, ...)
+
+    def step(state, batch):
+        parameters, moments = state
+        value, gradient = jax.value_and_grad(lambda p: loss(nnx.merge(graph, p, constants), batch))(parameters)
+        updates, moments = optimiser.update(gradient, moments, parameters)
+        return (optax.apply_updates(parameters, updates), moments), value
+
+    return step, (parameters, optimiser.init(parameters))
+
+
+def by_sample(sample_loss):
+    """A loss as usually written: that of single samples, under vmap."""
+    return lambda model, batch: jnp.mean(jax.vmap(lambda *sample: sample_loss(model, *sample))(*batch))
+
+
 def loop_of_batches(model, samples):
     """The same training as usually written: per-sample losses, a call of a compiled step for each batch."""
-    graph, parameters, constants = nnx.split(model, nnx.Param, ...)
     optimiser = optax.adamw(optax.cosine_decay_schedule(1e-3, EPOCHS * PATHS // BATCH), weight_decay=0.0)
-
-    def sample_loss(parameters, x, y):
-        return ((y - nnx.merge(graph, parameters, constants)(x)) / model.y_std[...]) ** 2
-
-    @jax.jit
-    def step(parameters, moments, x, y):
-        loss = lambda p: jnp.mean(jax.vmap(sample_loss, (None, 0, 0))(p, x, y))  # noqa: E731
-        value, gradient = jax.value_and_grad(loss)(parameters)
-        updates, moments = optimiser.update(gradient, moments, parameters)
-        return optax.apply_updates(parameters, updates), moments, value
-
-    moments, rng = optimiser.init(parameters), np.random.default_rng(42)
+    loss = by_sample(lambda model, x, y: ((y - model(x)) / model.y_std[...]) ** 2)
+    step, state = training_step(model, optimiser, loss)
+    step, rng = jax.jit(step), np.random.default_rng(42)
     x, y = np.asarray(samples.x), np.asarray(samples.y)
     for _ in range(EPOCHS):
         for chosen in np.split(rng.permutation(PATHS), PATHS // BATCH):
-            parameters, moments, value = step(parameters, moments, x[chosen], y[chosen])
+            state, value = step(state, (x[chosen], y[chosen]))
     return value
 
 
@@ -94,22 +104,10 @@ def train_oversized():
 
 def step_seconds(model, samples, loss, steps=20):
     """Seconds of one step of Adam on these samples after compilation: the least of ten runs of some."""
-    graph, parameters, constants = nnx.split(model, nnx.Param, ...)
-    adam = optax.adam(1e-3)
-
-    @jax.jit
-    def run(parameters, moments):
-        def step(state, _):
-            parameters, moments = state
-            gradient = jax.grad(lambda p: loss(nnx.merge(graph, p, constants), samples))(parameters)
-            updates, moments = adam.update(gradient, moments, parameters)
-            return (optax.apply_updates(parameters, updates), moments), None
-
-        return jax.lax.scan(step, (parameters, moments), length=steps)[0]
-
-    moments = adam.init(parameters)
-    jax.block_until_ready(run(parameters, moments))
-    return min(seconds(run, parameters, moments) for _ in range(10)) / steps
+    step, start = training_step(model, optax.adam(1e-3), loss)
+    run = jax.jit(lambda state: jax.lax.scan(lambda state, _: step(state, samples), state, length=steps)[0])
+    jax.block_until_ready(run(start))
+    return min(seconds(run, start) for _ in range(10)) / steps
 
 
 def sobolev_step_against_plain():
@@ -123,46 +121,39 @@ def sobolev_step():
     """Against the usual way: value_and_grad of each sample under vmap, a call of a compiled step for each batch."""
     model, samples = oversized()
     ours = step_seconds(model, jax.tree.map(lambda a: a[:BATCH], samples), sobolev())
-    graph, parameters, constants = nnx.split(model, nnx.Param, ...)
-    adam, scale = optax.adam(1e-3), model.x_std[...] / model.y_std[...]
+    scale = model.x_std[...] / model.y_std[...]
 
-    def sample_loss(parameters, x, y, dydx):
-        value, gradient = jax.value_and_grad(nnx.merge(graph, parameters, constants))(x)
+    def sample_loss(model, x, y, dydx):
+        value, gradient = jax.value_and_grad(model)(x)
         return (((y - value) / model.y_std[...]) ** 2 + jnp.sum(((dydx - gradient) * scale) ** 2)) / 8
 
-    @jax.jit
-    def step(parameters, moments, *batch):
-        loss = lambda p: jnp.mean(jax.vmap(sample_loss, (None, 0, 0, 0))(p, *batch))  # noqa: E731
-        value, gradient = jax.value_and_grad(loss)(parameters)
-        updates, moments = adam.update(gradient, moments, parameters)
-        return optax.apply_updates(parameters, updates), moments, value
-
-    moments, arrays = adam.init(parameters), [np.asarray(a) for a in samples[:3]]
+    step, start = training_step(model, optax.adam(1e-3), by_sample(sample_loss))
+    step, arrays = jax.jit(step), [np.asarray(a) for a in samples[:3]]
     batches = [[a[i : i + BATCH] for a in arrays] for i in range(0, PATHS, BATCH)]
-    jax.block_until_ready(step(parameters, moments, *batches[0]))
+    jax.block_until_ready(step(start, batches[0]))
 
     def epoch(state):
         for batch in batches:
-            state = step(*state[:2], *batch)
+            state, _ = step(state, batch)
         return state
 
-    usual = min(seconds(epoch, (parameters, moments)) for _ in range(10)) / len(batches)
+    usual = min(seconds(epoch, start) for _ in range(10)) / len(batches)
     return ours, "per-sample gradients, a call for each batch", usual / ours, "batch 512 at 6 x 128, after compile"
 
 
 def lm_40():
     """The experiment of `make study`, from the problem that `make reproduce` leaves to its errors."""
     with jax.enable_x64(True), redirect_stdout(open(os.devnull, "w")):
-        lab = past_the_table.Laboratory(load_problem(results_folder()), 42)
-        ours = seconds(lambda: past_the_table.EXPERIMENTS["lm_40"](lab)(lab.problem.test.x))
+        lab = Laboratory(load_problem(results_folder()), 42)
+        ours = seconds(lambda: EXPERIMENTS["lm_40"](lab)(lab.problem.test.x))
     return ours, "", None, "one seed: oversized network, pruning, fine-tuning, compile included"
 
 
 def lm_iterations():
     """200 iterations at 40 parameters and 8,192 residuals, by optimistix and by MINPACK on the same Jacobian."""
     with jax.enable_x64(True), redirect_stdout(open(os.devnull, "w")):
-        lab = past_the_table.Laboratory(load_problem(results_folder()), 42)
-        targets = lab.reference_targets(lab.spots(1024))
+        lab = Laboratory(load_problem(results_folder()), 42)
+        targets = lab.reference_targets(lab.problem.reference.paths(lab.key(72), 1024)[0])
         model = Surrogate(7, [3, 3], rngs=nnx.Rngs(42)).normalise(targets.x, targets.y)
         ours = seconds(lambda: levenberg_marquardt(model, targets, sobolev(), iterations=200)[1])
         residuals, start, _ = residual_function(model, targets, sobolev())
@@ -188,14 +179,6 @@ def trained():
     return model, box(*(np.asarray(bound, np.float32) for bound in GaussianBasket.random(42).box))
 
 
-def iasa_intervals():
-    return analysed("intervals")
-
-
-def iasa_zonotopes():
-    return analysed("zonotopes")
-
-
 def iasa_subdivided():
     """As notebook 03 does it; compilation is outside of the clock, as it is of the time that a user may set."""
     model, inputs = trained()
@@ -204,7 +187,7 @@ def iasa_subdivided():
 
 def splitting(model, inputs, reached, boxes):
     """Seconds in which a box becomes so many: all of the analysis but its first sub-box, for which it is compiled."""
-    split, taken = subdivision.Search.split, []
+    split, taken = Search.split, []
 
     def timed(search):
         start = time.perf_counter()
@@ -212,8 +195,8 @@ def splitting(model, inputs, reached, boxes):
         taken.append(time.perf_counter() - start)
         return new
 
-    with mock.patch.object(subdivision.Search, "split", timed), redirect_stdout(open(os.devnull, "w")):
-        subdivision.analyse_subdivided(model, inputs, reached, boxes=boxes)
+    with mock.patch.object(Search, "split", timed), redirect_stdout(open(os.devnull, "w")):
+        analyse_subdivided(model, inputs, reached, boxes=boxes)
     return sum(taken)
 
 
@@ -242,19 +225,9 @@ def by_jax(stage):
     return lambda x: run(state, x)
 
 
-def exported_small():
-    ours, oversized = (spots_in_blocks(by_onnxruntime(stage)) for stage in ("sobolev_nn", "oversized"))
-    return ours, "the oversized network in onnxruntime", oversized / ours, EXPORTED
-
-
-def exported_small_in_jax():
-    ours, jaxs = (spots_in_blocks(run("sobolev_nn")) for run in (by_onnxruntime, by_jax))
-    return ours, "the same network in JAX", jaxs / ours, EXPORTED
-
-
-def exported_oversized_in_jax():
-    ours, jaxs = (spots_in_blocks(run("oversized")) for run in (by_onnxruntime, by_jax))
-    return ours, "the same network in JAX", jaxs / ours, EXPORTED
+def exported(ours, other, against):
+    ours, other = (spots_in_blocks(run(stage)) for run, stage in (ours, other))
+    return ours, against, other / ours, EXPORTED
 
 
 def exported_small_and_monte_carlo():
@@ -288,29 +261,31 @@ def reproduce():
         return time.perf_counter() - start, "", None, "all notebooks, environment in place"
 
 
-def measured(task):
+SMALL, LARGE = (by_onnxruntime, "sobolev_nn"), (by_onnxruntime, "oversized")
+TASKS = {
+    "train_oversized": train_oversized,
+    "sobolev_step": sobolev_step,
+    "sobolev_step_against_plain": sobolev_step_against_plain,
+    "lm_40": lm_40,
+    "lm_iterations": lm_iterations,
+    "iasa_intervals": partial(analysed, "intervals"),
+    "iasa_zonotopes": partial(analysed, "zonotopes"),
+    "iasa_subdivided": iasa_subdivided,
+    "exported_small": partial(exported, SMALL, LARGE, "the oversized network in onnxruntime"),
+    "exported_small_in_jax": partial(exported, SMALL, (by_jax, "sobolev_nn"), "the same network in JAX"),
+    "exported_oversized_in_jax": partial(exported, LARGE, (by_jax, "oversized"), "the same network in JAX"),
+    "exported_small_and_monte_carlo": exported_small_and_monte_carlo,
+    "reproduce": reproduce,
+}
+
+
+def measured(name):
     """The row of a task; runs in a process of its own, so that its peak memory is its own."""
-    elapsed, against, ratio, note = task()
+    elapsed, against, ratio, note = TASKS[name]()
     usage = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     kilobytes = max(usage) / (1024 if sys.platform == "darwin" else 1)
-    return task.__name__, float(f"{elapsed:.3g}"), round(kilobytes / 1024), against, ratio and round(ratio, 2), note
+    return name, float(f"{elapsed:.3g}"), round(kilobytes / 1024), against, ratio and round(ratio, 2), note
 
-
-TASKS = (
-    train_oversized,
-    sobolev_step,
-    sobolev_step_against_plain,
-    lm_40,
-    lm_iterations,
-    iasa_intervals,
-    iasa_zonotopes,
-    iasa_subdivided,
-    exported_small,
-    exported_small_in_jax,
-    exported_oversized_in_jax,
-    exported_small_and_monte_carlo,
-    reproduce,
-)
 
 if __name__ == "__main__":
     rows = []

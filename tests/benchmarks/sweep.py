@@ -115,10 +115,10 @@ def outcome(stems: Sequence[str], parameters: Mapping[str, object]) -> tuple[str
         worked = results.exists()
     if not run.returncode:
         return WELL, "", ""
-    told = run.stderr.strip().replace(scratch, "").splitlines() or ["nothing said"]
-    last = told[-1].removeprefix("reproduce: ")
+    lines = run.stderr.strip().replace(scratch, "").splitlines() or ["nothing said"]
+    last = lines[-1].removeprefix("reproduce: ")
     stem = next((path.stem for path in NOTEBOOKS.glob(NUMBERED) if last.startswith(path.stem)), "")
-    refused = run.returncode == 1 and len(told) == 1 and not worked
+    refused = run.returncode == 1 and len(lines) == 1 and not worked
     return REFUSED if refused else STOPPED, stem, last.removeprefix(stem).lstrip(":, ")
 
 
@@ -134,8 +134,8 @@ def sweep(stems: Sequence[str], chosen: Sequence[tuple[str, dict[str, object], s
         found = outcome(stems, given)
         trouble = "" if found[0] == expected else f", and not {expected}: {': '.join(found[1:])}"
         print(f"{name}: {found[0]}{trouble} ({time.perf_counter() - start:.0f} s)", flush=True)
-        told = " ".join(f"{key}={value}" for key, value in parameters.items() if SMALL.get(key) != value)
-        return [name, told, *found]
+        changed = " ".join(f"{key}={value}" for key, value in parameters.items() if SMALL.get(key) != value)
+        return [name, changed, *found]
 
     with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) // min(len(paths), 2))) as pool:
         return pd.DataFrame(pool.map(row, chosen), columns=COLUMNS)

@@ -1,4 +1,4 @@
-"""One browser for all: Chromium, or a skip that says so."""
+"""One browser for all: Chromium, or a skip that names what is missing."""
 
 import os
 import shutil

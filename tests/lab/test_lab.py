@@ -1,4 +1,4 @@
-"""Every notebook runs to its end in JupyterLab, in a browser, and what went wrong there is told.
+"""Every notebook runs to its end in JupyterLab, in a browser, and what goes wrong there is reported.
 
 They run under small parameters: what a browser may do otherwise than papermill and nbval does not depend on these.
 `make test-lab` runs these; without Chromium they are skipped, never passed.
@@ -89,24 +89,24 @@ def test_no_fault_is_found_where_there_is_none(sheet_of):
     assert sheet_of("import sys; print('a warning', file=sys.stderr)", "1 + 1") == []
 
 
-def test_a_cell_that_raises_and_those_after_it_are_told(sheet_of):
+def test_a_cell_that_raises_and_those_after_it_are_reported(sheet_of):
     raised, unrun = sheet_of("1 + 1", "1 / 0", "3")
     assert raised == "cell 2 `1 / 0` ended in ZeroDivisionError: division by zero"
     assert unrun == "cell 3 `3` was left unrun"
 
 
-def test_a_kernel_that_dies_is_told(sheet_of):
+def test_a_kernel_that_dies_is_reported(sheet_of):
     faults = sheet_of("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "2")
     assert any("restart" in fault for fault in faults), faults
     assert "cell 2 `2` was left unrun" in faults
 
 
-def test_a_cell_that_hangs_is_told(sheet_of):
+def test_a_cell_that_hangs_is_reported(sheet_of):
     faults = sheet_of("import time; time.sleep(3600)", "2", limit=8)
     assert faults[0].startswith("still running after") and "cell 2 `2` was left unrun" in faults
 
 
-def test_a_widget_that_does_not_show_is_told(sheet_of):
+def test_a_widget_that_does_not_show_is_reported(sheet_of):
     view = (
         "{'application/vnd.jupyter.widget-view+json': {'version_major': 2, 'version_minor': 0, 'model_id': 'gone'}}"
     )

@@ -140,7 +140,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("fault", BAD)
-def test_a_bad_notebook_is_told(fault):
+def test_a_fault_of_form_is_found(fault):
     notebook = good_notebook()
     BAD[fault](notebook)
-    assert any(fault in told for told in faults_of(notebook)), list(faults_of(notebook))
+    assert any(fault in found for found in faults_of(notebook)), list(faults_of(notebook))

@@ -1,4 +1,4 @@
-"""A model that is no basket goes through the pipeline: it is the model it says, and its surrogate keeps the bars."""
+"""A model that is no basket goes through the pipeline: it is Heston's model, and its surrogate keeps the bars."""
 
 import re
 from pathlib import Path

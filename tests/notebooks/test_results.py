@@ -35,9 +35,13 @@ FRESH_PATHS = {
 }
 
 
+def read(name):
+    return pd.read_csv(TABLES / f"{name}.csv")
+
+
 @pytest.fixture(scope="module")
 def seeds():
-    return pd.read_csv(TABLES / "r2_seeds.csv")
+    return read("r2_seeds")
 
 
 def by_cell(seeds, budget):
@@ -56,7 +60,7 @@ def errors(seeds):
 
 
 class TestWhatTheNotebooksSay:
-    """Of all seeds, with the settings of the notebooks."""
+    """For all seeds, with the settings of the notebooks."""
 
     def test_each_derivative_costs_accuracy(self, errors):
         by_quantity = errors.stack().unstack("quantity")
@@ -82,7 +86,7 @@ class TestWhatTheNotebooksSay:
 
 
 def test_exact_ranges_and_zonotopes_help_where_the_notebook_says_so():
-    wide = pd.read_csv(TABLES / "overestimation.csv").set_index(["network", "method"])["value, output"]
+    wide = read("overestimation").set_index(["network", "method"])["value, output"]
     assert wide["trained", "operations"] > 2 * wide["trained", "intervals"]
     assert wide["initialised", "intervals"] > 2 * wide["initialised", "zonotopes"]
 
@@ -100,7 +104,7 @@ def test_the_mean_seed_on_the_papers_budget_is_not_below_the_published_run(seeds
 
 
 def test_the_table_is_the_first_of_the_seeds(seeds):
-    table = pd.read_csv(TABLES / "r2.csv").set_index(KEYS)
+    table = read("r2").set_index(KEYS)
     first = seeds[seeds.seed == 42].set_index(KEYS)
     pd.testing.assert_series_equal(table.r2, first.r2, rtol=0, atol=1e-9)
     assert (table.parameters[table.index.get_level_values("stage") != "oversized"] <= 433).all()
@@ -108,7 +112,7 @@ def test_the_table_is_the_first_of_the_seeds(seeds):
 
 @pytest.fixture(scope="module")
 def iasa():
-    return pd.read_csv(TABLES / "iasa.csv").set_index(["method", "layer"])
+    return read("iasa").set_index(["method", "layer"])
 
 
 def test_enclosures_on_sub_boxes_are_tight(iasa):
@@ -119,18 +123,15 @@ def test_enclosures_on_sub_boxes_are_tight(iasa):
 
 
 def test_no_method_is_tighter_than_what_is_reached_nor_wider_than_the_one_before(iasa):
-    ratios = iasa.drop(columns="rank_correlation")
+    ratios, medians = iasa.drop(columns="rank_correlation"), ["value_ratio_median", "adjoint_ratio_median"]
     assert (ratios >= 1 - 1e-5).all(axis=None)
     for looser, tighter in (("intervals", "zonotopes"), ("zonotopes", "subdivided")):
         pd.testing.assert_index_equal(ratios.loc[looser].index, ratios.loc[tighter].index)
-        assert (
-            ratios.loc[tighter][["value_ratio_median", "adjoint_ratio_median"]]
-            <= 1.0001 * ratios.loc[looser][["value_ratio_median", "adjoint_ratio_median"]]
-        ).all(axis=None)
+        assert (ratios.loc[tighter, medians] <= 1.0001 * ratios.loc[looser, medians]).all(axis=None)
 
 
 def test_no_change_that_was_found_exceeds_its_bounds():
-    changes = pd.read_csv(TABLES / "changes.csv")
+    changes = read("changes")
     assert (changes["found"] <= changes["theorem"]).all() and (changes["found"] <= changes["along the way"]).all()
     # of the first node of a layer both bounds are within a factor
     first = changes[changes.step.str.endswith("first node")]
@@ -138,7 +139,7 @@ def test_no_change_that_was_found_exceeds_its_bounds():
 
 
 def test_every_way_to_prune_has_ten_seeds():
-    study = pd.read_csv(TABLES / "pruning.csv")
+    study = read("pruning")
     counts = study.groupby(["method", "parameters", "stage", "quantity"]).seed.nunique()
     assert (counts == 10).all() and set(study.parameters) == {433, 40}
     assert {"iasa_plain", "iasa_tight", "iasa_plain_iterative", "iasa_tight_iterative", "sampled", "magnitude",
@@ -146,7 +147,7 @@ def test_every_way_to_prune_has_ten_seeds():
 
 
 def test_in_steps_significance_has_the_best_of_the_worst_seeds():
-    study = pd.read_csv(TABLES / "pruning.csv")
+    study = read("pruning")
     small = study[(study.parameters == 40) & (study.stage == "pruned")]
     worst = 1 - small.pivot_table(index="method", columns="quantity", values="r2", aggfunc="min")
     in_steps = worst.index.isin(["iasa_plain_iterative", "iasa_tight_iterative"])
@@ -154,9 +155,9 @@ def test_in_steps_significance_has_the_best_of_the_worst_seeds():
 
 
 class TestBeyond:
-    """Past the paper's table: the worst of ten seeds, unless it says otherwise."""
+    """Extensions of the paper's table: the worst of ten seeds, but for means where a test has them."""
 
-    TABLE = pd.read_csv(TABLES / "beyond.csv").set_index(["experiment", "quantity"])
+    TABLE = read("beyond").set_index(["experiment", "quantity"])
 
     def errors(self, experiment, column="one_minus_r2"):
         return [self.TABLE.loc[(experiment, quantity), column] for quantity in ("values", "deltas", "gammas")]
@@ -180,10 +181,9 @@ class TestBeyond:
             assert many.mean() < few.mean()
 
     def test_second_order_against_first_at_equal_steps(self):
-        for second, first, factor in zip(
-            self.errors("second_order"), self.errors("first_order"), (1, 1, 5), strict=True
-        ):
-            assert second.max() <= first.max() / factor
+        second, first = self.errors("second_order"), self.errors("first_order")
+        for errors, others, factor in zip(second, first, (1, 1, 5), strict=True):
+            assert errors.max() <= others.max() / factor
 
     def test_samples_drawn_better(self):
         """Each way alone is better than none; for derivatives none is better than Sobol points with a control."""
@@ -205,15 +205,15 @@ class TestBeyond:
 
 
 def test_in_equal_time_one_cotangent_is_ahead_of_the_whole_jacobian():
-    means = pd.read_csv(TABLES / "vjp_accuracy.csv").groupby("way")[["rmse_prices", "rmse_deltas"]].mean()
+    means = read("vjp_accuracy").groupby("way")[["rmse_prices", "rmse_deltas"]].mean()
     assert (means.loc["one cotangent"] < means.loc["whole Jacobian, forward"]).all()
 
 
 def test_what_steps_and_the_last_digits_cost():
     """As measured by `make bench`; a Sobolev step beside a plain one, sampled ones beside whole matrices."""
-    timings = pd.read_csv(TABLES / "timings.csv").set_index("task")
+    timings = read("timings").set_index("task")
     assert timings.seconds["lm_40"] <= 20 and 1 / timings.ratio["sobolev_step_against_plain"] <= 2.5
-    steps = pd.read_csv(TABLES / "step_cost.csv").pivot_table(index="value", columns="way", values="seconds")
+    steps = read("step_cost").pivot_table(index="value", columns="way", values="seconds")
     assert {7, 20, 50, 100} <= set(steps["second order, whole Hessian"].dropna().index)
     assert (steps["second order, one direction"] < 0.2 * steps["second order, whole Hessian"])[[7, 20, 50, 100]].all()
     cotangent = steps["one cotangent"].dropna()
@@ -232,7 +232,7 @@ def test_the_provenance_is_that_of_the_committed_results():
 
 def test_a_second_run_is_the_same_to_the_byte_and_takes_no_time_where_nothing_changed():
     """As measured by `make bench`."""
-    table = pd.read_csv(TABLES / "repeatability.csv")
+    table = read("repeatability")
     again = table[table.compared.str.startswith("again")].result
     same = again[again.str.endswith("the same")].str.extract(r"(\d+) of (\d+)")
     assert len(same) > 6 and (same[0] == same[1]).all()
@@ -243,7 +243,7 @@ def test_a_second_run_is_the_same_to_the_byte_and_takes_no_time_where_nothing_ch
 
 def test_another_number_of_cores_changes_less_than_another_seed(seeds):
     """1 - R^2 on one core over that on all, beside the largest of ten seeds over the smallest."""
-    table = pd.read_csv(TABLES / "repeatability.csv").query("compared == 'on 1 core'").set_index("what").result
+    table = read("repeatability").query("compared == 'on 1 core'").set_index("what").result
     errors = (1 - seeds.set_index(KEYS).r2).groupby(KEYS)
     spread = (errors.max() / errors.min()).groupby("stage").min()
     for stage, widest in spread.items():
@@ -253,7 +253,7 @@ def test_another_number_of_cores_changes_less_than_another_seed(seeds):
 
 def test_no_accident_lost_anything():
     """As tried by `make faults`: a hundred kills at least, each accident there is, no kernel that ran on."""
-    table = pd.read_csv(TABLES / "faults.csv").set_index("fault")
+    table = read("faults").set_index("fault")
     assert (table[["lost", "orphans", "unsaid"]] == 0).all(axis=None) and (table.tries > 0).all()
     assert table.tries[table.index.str.startswith("kill -9")].sum() >= 100
     assert (table.kernels[table.index.str.startswith("kill -9")] > 0).all() and (table.seconds < 10).all()
@@ -261,8 +261,8 @@ def test_no_accident_lost_anything():
 
 def test_a_notebook_and_the_study_of_many_seeds_prune_alike():
     """Of notebook 03's seed the study has the same network, or one of them is older than the code."""
-    study = pd.read_csv(TABLES / "pruning.csv").query("method == 'iasa_plain' and parameters == 433 and seed == 42")
-    table = pd.read_csv(TABLES / "r2.csv").query("budget == 'paths_8192' and stage == 'pruned'")
+    study = read("pruning").query("method == 'iasa_plain' and parameters == 433 and seed == 42")
+    table = read("r2").query("budget == 'paths_8192' and stage == 'pruned'")
     np.testing.assert_allclose(study[study.stage == "pruned"].r2, table.r2, rtol=0, atol=1e-9)
 
 
@@ -289,7 +289,7 @@ class TestTakenAway:
         lower, upper = (np.float32(bound) for bound in self.BASKET.box)
         x = lower + (upper - lower) * np.asarray(uniform)
         truth = self.BASKET.value(x), self.BASKET.delta(x), self.BASKET.gamma(x)
-        expected = pd.read_csv(TABLES / "r2.csv").set_index(KEYS).r2[budget][stage][list(QUANTITIES)]
+        expected = read("r2").set_index(KEYS).r2[budget][stage][list(QUANTITIES)]
         for dtype in DTYPES:
             session = onnxruntime.InferenceSession(self.MODELS / f"{stage}_{budget}_{dtype}.onnx")
             scores = [r2(*pair) for pair in zip(truth, session.run(None, {"spots": x.astype(dtype)}), strict=True)]
@@ -297,19 +297,15 @@ class TestTakenAway:
 
     def test_the_runtime_agrees_with_jax(self):
         """Of the worst network: all spots together, and in float64 the worst spot too."""
-        errors = pd.read_csv(TABLES / "onnx_agreement.csv").set_index(["dtype", "spots", "output"])
+        errors = read("onnx_agreement").set_index(["dtype", "spots", "output"])
         assert (errors.loc["float32", "together"] <= 1e-6).all() and (errors.loc["float64"] <= 1e-12).all(axis=None)
         assert (errors.loc["float32", "worst spot"] <= 1e-5).all() and len(errors) == 12
 
     def test_the_readme_example_runs_where_there_is_no_jax(self):
         assert EXAMPLE in (ROOT / "README.md").read_text() and EXAMPLE in (self.MODELS / "README.md").read_text()
         absent = "import sys; sys.modules.update(dict.fromkeys(['jax', 'jaxlib', 'flax', 'sobolev_utils']))\n"
-        runs = [
-            subprocess.run(
-                [sys.executable, "-c", absent + code], cwd=ROOT, capture_output=True, text=True, check=False
-            )
-            for code in ("import jax", EXAMPLE)
-        ]
+        commands = [[sys.executable, "-c", absent + code] for code in ("import jax", EXAMPLE)]
+        runs = [subprocess.run(each, cwd=ROOT, capture_output=True, text=True, check=False) for each in commands]
         assert [run.returncode for run in runs] == [1, 0], runs[1].stderr
         basket, *shown = np.array(re.findall(r"(?<= )-?[0-9.]+", runs[1].stdout), float).reshape(-1, 4).T
         x = basket[:, None] * np.ones(7)

@@ -31,24 +31,17 @@ CONSTANTS = [jnp.linspace(0.1, 0.5, 5), jnp.linspace(-0.2, 0.4, 4)]
 
 
 class TestMostSignificant:
-    SCORES = (jnp.array([0.1, 5.0, 0.3, 2.0]), jnp.array([7.0, 0.0]))
+    SCORES = ([0.1, 5.0, 0.3, 2.0], [7.0, 0.0])
+    EQUAL = ([3.0, 1.0, 3.0, 1.0, 1.0],)
 
-    @pytest.mark.parametrize("keep, expected", [(1, [[1], [0]]), (2, [[1, 3], [0, 1]]), ((3, 1), [[1, 2, 3], [0]])])
-    def test_it_keeps_the_largest_in_the_order_of_the_network(self, keep, expected):
-        assert [list(chosen) for chosen in most_significant(self.SCORES, keep)] == expected
-
-    @pytest.mark.parametrize("keep, expected", [(1, [0]), (2, [0, 2]), (3, [0, 1, 2]), (4, [0, 1, 2, 3])])
-    def test_of_equal_nodes_the_first_stay(self, keep, expected):
-        (chosen,) = most_significant([jnp.array([3.0, 1.0, 3.0, 1.0, 1.0])], keep)
-        assert list(chosen) == expected
-
-    def test_of_many_equal_nodes_too(self):
-        (chosen,) = most_significant([jnp.arange(128.0) % 2], 64 + 10)
-        assert list(chosen) == [*range(20), *range(21, 128, 2)]
-
-    def test_infinite_significance_is_the_largest(self):
-        (chosen,) = most_significant([jnp.array([1e300, jnp.inf, 0.0])], 1)
-        assert list(chosen) == [1]
+    @pytest.mark.parametrize("scores, keep, expected", [
+        (SCORES, 1, [[1], [0]]), (SCORES, 2, [[1, 3], [0, 1]]), (SCORES, (3, 1), [[1, 2, 3], [0]]),
+        (EQUAL, 1, [[0]]), (EQUAL, 2, [[0, 2]]), (EQUAL, 3, [[0, 1, 2]]), (EQUAL, 4, [[0, 1, 2, 3]]),
+        ([np.arange(128.0) % 2], 64 + 10, [[*range(20), *range(21, 128, 2)]]), ([[1e300, np.inf, 0.0]], 1, [[1]]),
+    ])  # fmt: skip
+    def test_it_keeps_the_largest_of_equal_ones_the_first_in_the_order_of_the_network(self, scores, keep, expected):
+        chosen = most_significant([jnp.array(layer) for layer in scores], keep)
+        assert [list(nodes) for nodes in chosen] == expected
 
     @pytest.mark.parametrize(
         "keep, layer, count", [(0, 1, 0), (3, 2, 3), ((4, 3), 2, 3), ((5, 1), 1, 5), (-1, 1, -1)]
@@ -64,7 +57,7 @@ class TestMostSignificant:
 
     def test_a_significance_that_is_not_a_number_is_refused(self):
         with pytest.raises(ValueError, match="layer 2 has 1 nodes whose significance is not a number"):
-            most_significant([self.SCORES[0], jnp.array([1.0, jnp.nan])], 1)
+            most_significant([self.SCORES[0], [1.0, jnp.nan]], 1)
 
 
 def test_mean_nodes_are_means_over_the_samples():
@@ -108,11 +101,15 @@ def test_a_removed_node_counts_as_its_constant(keep, dtype):
     assert {array.dtype for array in leaves(pruned)} == {np.dtype(dtype)}
 
 
-def test_constant_and_unheard_nodes_go_without_a_change():
+def with_idle_nodes():
+    """MODEL with nodes of the first layer that do nothing: 1 is constant, and 3 has no influence."""
     arrays = {name: array.copy() for name, array in MODEL.arrays().items()}
-    arrays["kernel_0"][:, 1] = 0  # node 1 hears nothing, so that it is its own mean
-    arrays["kernel_1"][3] = 0  # node 3 is not heard, so that its constant is of no account
-    model = Surrogate.from_arrays(arrays)
+    arrays["kernel_0"][:, 1] = arrays["kernel_1"][3] = 0
+    return Surrogate.from_arrays(arrays)
+
+
+def test_constant_nodes_and_those_without_influence_go_without_a_change():
+    model = with_idle_nodes()
     pruned = prune(model, [np.array([0, 2, 4]), ALL[1]], mean_nodes(model, X))
     np.testing.assert_allclose(pruned(X), model(X), rtol=1e-13)
     np.testing.assert_allclose(pruned.delta(X), model.delta(X), rtol=1e-12)
@@ -164,10 +161,8 @@ class TestMagnitude:
             expected = [np.sqrt((before[:, i] ** 2).sum() * (after[i] ** 2).sum()) for i in range(len(after))]
             np.testing.assert_allclose(scores, expected, rtol=1e-13)
 
-    def test_a_node_that_hears_nothing_or_is_not_heard_is_worth_nothing(self):
-        arrays = {name: array.copy() for name, array in MODEL.arrays().items()}
-        arrays["kernel_0"][:, 1] = arrays["kernel_1"][3] = 0
-        assert list(np.flatnonzero(magnitude(Surrogate.from_arrays(arrays))[0] == 0)) == [1, 3]
+    def test_it_is_zero_for_a_constant_node_and_one_without_influence(self):
+        assert list(np.flatnonzero(magnitude(with_idle_nodes())[0] == 0)) == [1, 3]
 
     def test_it_is_that_of_the_same_function_with_other_scales(self):
         model = random_surrogate(3, (5, 4), "relu")
@@ -190,16 +185,9 @@ def test_random_scores_depend_on_the_key_and_the_layer_alone():
 
 
 class TestFalling:
-    @pytest.mark.parametrize(
-        "start, end, steps, expected",
-        [
-            (128, 8, 4, [64, 32, 16, 8]),
-            (128, 3, 4, [50, 20, 8, 3]),
-            (9, 4, 1, [4]),
-            (5, 5, 2, [5, 5]),
-            (3, 1, 1, [1]),
-        ],
-    )
+    @pytest.mark.parametrize("start, end, steps, expected", [
+        (128, 8, 4, [64, 32, 16, 8]), (128, 3, 4, [50, 20, 8, 3]), (9, 4, 1, [4]), (5, 5, 2, [5, 5]), (3, 1, 1, [1]),
+    ])  # fmt: skip
     def test_counts_fall_by_the_same_fraction(self, start, end, steps, expected):
         assert falling(start, end, steps) == expected
 

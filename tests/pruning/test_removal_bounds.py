@@ -10,7 +10,7 @@ from oracles import forward, random_surrogate
 
 from sobolev_utils.enclosures.intervals import box
 from sobolev_utils.pruning.nodes import prune
-from sobolev_utils.pruning.removal_bounds import change, change_bound, changes_enclosed, changes_found, removed
+from sobolev_utils.pruning.removal_bounds import change, change_bound, changes_enclosed, changes_found, checked_step
 from sobolev_utils.pruning.significance import analyse
 
 LOWER, UPPER = np.array([0.7, 0.9, 0.5]), np.array([1.2, 1.3, 0.6])
@@ -77,15 +77,19 @@ def test_only_an_analysis_of_one_box_proves_a_bound(method):
 @pytest.mark.parametrize("kept", [np.array([True, False, True, True, True]), [0, 5], [-1], [0.0, 1.0]])
 def test_nodes_that_stay_are_named_by_their_indices(kept):
     model, analysis, constants = analysed()
-    for bound in (lambda keep: change_bound(analysis, keep, constants), lambda keep: removed(model.widths, keep)):
+    keep = [kept, ALL[1]]
+    for bound in (
+        lambda: change_bound(analysis, keep, constants),
+        lambda: changes_found(model, BOX, [(keep, constants)]),
+    ):
         with pytest.raises(ValueError, match="expected the indices of nodes that stay, from 0 to 4, got"):
-            bound([kept, ALL[1]])
+            bound()
 
 
 def test_the_way_leads_from_the_network_to_the_pruned_one():
     model, _, constants = analysed()
     keep = [np.array([0, 3]), np.array([1, 2, 3])]
-    masks = removed(model.widths, keep)
+    masks, _ = checked_step(model.widths, (keep, constants))
     assert [mask.tolist() for mask in masks] == [[False, True, True, False, True], [True, False, False, False]]
     np.testing.assert_allclose(change(model, X, 0.0, masks, constants), model(X), rtol=1e-14)
     np.testing.assert_allclose(change(model, X, 1.0, masks, constants), prune(model, keep, constants)(X), rtol=1e-6)

@@ -22,7 +22,7 @@ from sobolev_utils.pruning.attained import inside
 from sobolev_utils.pruning.nodes import magnitude, mean_nodes, most_significant, prune
 from sobolev_utils.pruning.significance import analyse
 from sobolev_utils.studies import pruning_methods, tasks
-from sobolev_utils.studies.pruning_methods import METHODS, Settings, compare, criteria
+from sobolev_utils.studies.pruning_methods import METHODS, compare, criteria
 
 BASKET = random_basket(2)
 REFERENCE = LeastSquaresMonteCarlo(BASKET, partial(smooth_call, width=0.005), "sobol", spread=1.5)
@@ -33,11 +33,16 @@ PROBLEM = Problem(
 )
 TUNING = {"epochs": 9, "batch": 32, "learning_rate": 1e-2, "weight_decay": 0.1, "optimiser": "muon"}
 OVERSIZED = {"width": 8, "activation": "silu", "epochs": 5, "batch": 16, "learning_rate": 1e-3, "weight_decay": 1.0}
-SETTINGS = Settings(OVERSIZED, TUNING, steps=3, brief=2, boxes=2)
 KEY = jax.random.fold_in(jax.random.key(7), 3)
 
 
-def by_magnitude(problem, key, boxes):
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    for name, value in {"STEPS": 3, "BRIEF": 2, "BOXES": 2}.items():
+        monkeypatch.setattr(pruning_methods, name, value)
+
+
+def by_magnitude(problem, key):
     """Every criterion the cheap one."""
     return {
         name: lambda model: (magnitude(model), mean_nodes(model, problem.samples.x))
@@ -70,10 +75,11 @@ def reached():
 
 @pytest.fixture(scope="module")
 def judged(reached):
-    """What each criterion says of the model, where the analysis from inside is `reached`."""
+    """Scores and constants by each criterion, where `inside` finds `reached`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pruning_methods, "inside", lambda model, inputs: reached)
-        return {name: judge(MODEL) for name, judge in criteria(PROBLEM, KEY, 64).items()}
+        patch.setattr(pruning_methods, "BOXES", 64)
+        return {name: judge(MODEL) for name, judge in criteria(PROBLEM, KEY).items()}
 
 
 class TestCriteria:
@@ -105,9 +111,9 @@ class TestCriteria:
                     np.testing.assert_array_equal(found, mean)
 
     def test_random_nodes_differ_by_key_and_the_same_model_is_judged_once(self):
-        judge = criteria(PROBLEM, KEY, 2)["random"]
+        judge = criteria(PROBLEM, KEY)["random"]
         assert judge(MODEL) is judge(MODEL)
-        other = criteria(PROBLEM, jax.random.key(1), 2)["random"](MODEL)
+        other = criteria(PROBLEM, jax.random.key(1))["random"](MODEL)
         assert not (judge(MODEL)[0][0] == other[0][0]).any()
 
 
@@ -115,7 +121,7 @@ class TestCompare:
     def test_every_method_gets_the_same_total_training(self, cheap):
         spent = {}
         cheap_before = 0
-        for rows in compare(PROBLEM, 7, 2, 2, SETTINGS):
+        for rows in compare(PROBLEM, 7, 2, 2, OVERSIZED, TUNING):
             spent[rows.method.iloc[0]] = cheap[cheap_before:]
             cheap_before = len(cheap)
         oversized = spent["iasa_plain"].pop(0)
@@ -129,7 +135,7 @@ class TestCompare:
             assert widths == ([5, 3, 2] if "iterative" in method else [2])
 
     def test_rows_are_complete(self, cheap):
-        table = pd.concat(compare(PROBLEM, 7, 2, 2, SETTINGS))
+        table = pd.concat(compare(PROBLEM, 7, 2, 2, OVERSIZED, TUNING))
         assert list(table.columns) == ["method", "parameters", "seed", "stage", "quantity", "r2"]
         expected = {
             (method, stage, quantity)
@@ -145,7 +151,7 @@ class TestCompare:
     def test_one_shot_by_hand(self, monkeypatch):
         """By the keys of notebooks 02 and 03."""
         monkeypatch.setattr(pruning_methods, "METHODS", ("magnitude",))
-        (rows,) = compare(PROBLEM, 7, 2, 2, SETTINGS)
+        (rows,) = compare(PROBLEM, 7, 2, 2, OVERSIZED, TUNING)
 
         def trained(model, parameters, key):
             settings = {name: value for name, value in parameters.items() if name not in ("width", "activation")}
@@ -174,7 +180,6 @@ def test_a_task_is_a_size_of_a_seed_by_the_parameters_of_the_notebooks(cheap, mo
         "02_oversized_model": OVERSIZED,
         "03_iasa_pruning": TUNING,
     }
-    has["03_iasa_pruning"] = TUNING | {"epochs": 300}
     table = tasks.pruning_rows(has, 43, 1, 3)
     assert made == [("01_data_generation", {"n_assets": 2, "seed": 43})]
     assert len(table) == len(METHODS) * 6 - 3 and set(table.seed) == {43} and set(table.parameters) == {13}

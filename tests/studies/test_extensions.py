@@ -1,4 +1,4 @@
-"""The experiments past the table, on a tiny problem and few steps."""
+"""The extensions of the paper's table, on a tiny problem and few steps."""
 
 import dataclasses
 from functools import partial
@@ -16,12 +16,12 @@ from sobolev_utils.models.least_squares_monte_carlo import LeastSquaresMonteCarl
 from sobolev_utils.models.payoffs import smooth_call
 from sobolev_utils.models.samples import Samples
 from sobolev_utils.paper.case_study import Problem, Truth, save_problem
-from sobolev_utils.studies import past_the_table, tasks
-from sobolev_utils.studies.past_the_table import COLUMNS, EXPERIMENTS, Laboratory, errors
+from sobolev_utils.studies import extensions, tasks
+from sobolev_utils.studies.extensions import COLUMNS, EXPERIMENTS, Laboratory, errors
 
 BASKET = random_basket(2)
 REFERENCE = LeastSquaresMonteCarlo(BASKET, partial(smooth_call, width=0.01))
-SAMPLES = past_the_table.single(REFERENCE.sample(jax.random.key(0), 512))
+SAMPLES = extensions.single(REFERENCE.sample(jax.random.key(0), 512))
 X = jnp.asarray(uniform_points(64, 2), jnp.float32)
 PROBLEM = Problem(REFERENCE, SAMPLES, Truth(X, BASKET.value(X), BASKET.delta(X), BASKET.gamma(X)), {})
 
@@ -37,9 +37,9 @@ def short(monkeypatch):
             settings["batch"] = 64
         return whole_fit(model, draw, loss, key=key, epochs=min(epochs, 2), **settings)
 
-    whole_fit = past_the_table.fit
-    monkeypatch.setattr(past_the_table, "fit", fit)
-    monkeypatch.setattr(past_the_table, "SPOTS", 64)
+    whole_fit = extensions.fit
+    monkeypatch.setattr(extensions, "fit", fit)
+    monkeypatch.setattr(extensions, "SPOTS", 64)
     return fitted
 
 
@@ -71,14 +71,14 @@ def test_a_sample_counts_paths_and_each_half_is_controlled_by_the_other(short, m
     trained = []
     train = lab.train
     monkeypatch.setattr(lab, "train", lambda *given: trained.append((given, train(*given))) or trained[-1][1])
-    monkeypatch.setattr(past_the_table, "STEPS", 16)
+    monkeypatch.setattr(extensions, "STEPS", 16)
     controlled = lab.sample(1024, reference, control=True)
     drawn = [reference.paths(key, labels // 2) for key in jax.random.split(lab.key(70))]
     parts = np.split(np.arange(labels), 2)
     for rows, (x, p), (given, _), (_, other) in zip(parts, drawn, trained, reversed(trained), strict=True):
         np.testing.assert_allclose(controlled.x[rows], x, rtol=1e-6)
         np.testing.assert_allclose(given[1].x, x, rtol=1e-6)
-        assert given[2] * past_the_table.UNIT == 512
+        assert given[2] * extensions.UNIT == 512
         own = dataclasses.replace(reference, control=other).labelled(x, p)
         np.testing.assert_allclose(controlled.y[rows], own.y, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(controlled.dydx[rows], own.dydx, rtol=1e-4, atol=1e-5)
@@ -129,7 +129,7 @@ def untrained(width):
 
 
 def test_a_task_has_a_row_for_each_experiment_and_quantity(monkeypatch):
-    monkeypatch.setattr(past_the_table, "EXPERIMENTS", {"small": untrained(3), "smaller": untrained(2)})
+    monkeypatch.setattr(extensions, "EXPERIMENTS", {"small": untrained(3), "smaller": untrained(2)})
     made = []
 
     def run_notebook(path, results, parameters):

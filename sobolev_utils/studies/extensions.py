@@ -1,8 +1,7 @@
-"""Past the paper's table: what second derivatives, a second-order optimiser and better samples give, seed by seed.
+"""Extensions of the paper's table: second derivatives, a second-order optimiser and better samples, by seed.
 
-Each experiment starts from a problem of notebook 01 and a seed, and leaves the errors of one small network on the
-test set. The oversized networks are trained on payoffs and pathwise deltas; no experiment but those on `reference`
-targets uses the closed form.
+An experiment trains one network from a problem of notebook 01 and a seed; its rows are the errors on the test set.
+Oversized networks are trained on payoffs and pathwise deltas; the closed form is used by `reference_targets` alone.
 """
 
 import dataclasses
@@ -36,9 +35,9 @@ __all__ = ["COLUMNS", "EXPERIMENTS", "Laboratory", "errors", "run", "single"]
 
 COLUMNS = ["experiment", "quantity", "seed", "one_minus_r2", "rmse", "parameters"]
 PATHS = (2048, 8192, 32768, 65536)
-UNIT = 8192  # the size of a sample that the next two are for
-STEPS = 1600  # of 512 labels, for an oversized network; in proportion to the size
-DECAY = 3.0  # of its weights; with the size as the square root falls
+UNIT = 8192  # paths of a sample of size 1
+STEPS = 1600  # of 512 labels, for an oversized network on a sample of size 1
+DECAY = 3.0  # of its weights, on a sample of size 1
 SPOTS = 1024  # at which Levenberg-Marquardt fits
 
 
@@ -55,9 +54,9 @@ class Laboratory:
     def sample(self, n_paths: int, reference: LeastSquaresMonteCarlo, control: bool = False) -> Samples:
         """As many labels as `n_paths` paths give, half as many antithetic ones, in single precision.
 
-        A `control` is cross-fitted: the labels are two halves, drawn independently of each other, of Sobol points as
-        two nets with shifts of their own; one half's control is a 2 x 128 trained on the other half. So no control
-        knows of the increments that it corrects, and the labels stay unbiased.
+        A `control` is cross-fitted: the labels are two halves, drawn independently of each other (of Sobol points as
+        two nets with shifts of their own), and the control of each is a 2 x 128 trained on the other. A control is
+        thus independent of the increments that it corrects, and the labels stay unbiased.
         """
         n_labels = n_paths // 2 if reference.antithetic else n_paths
         if not control:
@@ -86,15 +85,11 @@ class Laboratory:
         inputs = box(*(np.asarray(bound, np.float32) for bound in self.problem.basket.box))
         return prune(model, most_significant(analyse(model, inputs).hidden, keep), mean_nodes(model, x))
 
-    def spots(self, n: int) -> jax.Array:
-        """Training spots, (n, n_inputs), in the precision that JAX is set to."""
-        return self.problem.reference.paths(self.key(72), n)[0]
-
     def last_digits(self, model: Surrogate, targets: Callable[[jax.Array], Samples], warm_up: int, iterations: int):
         """Sobolev fine-tuning on exact targets: some epochs of Muon, then Levenberg-Marquardt."""
         draw = shuffled(single(targets(self.problem.samples.x)))
         model = fit(model, draw, sobolev(), key=self.key(73), epochs=warm_up, learning_rate=1e-2, optimiser="muon")[0]
-        exact = targets(self.spots(SPOTS))
+        exact = targets(self.problem.reference.paths(self.key(72), SPOTS)[0])
         settings = {"epochs": iterations, "optimiser": "levenberg_marquardt"}
         return fit(model, lambda key: exact, sobolev(), key=self.key(74), **settings)[0]
 
@@ -122,9 +117,9 @@ def lm(lab: Laboratory, depth: int, keep: int, warm_up: int, iterations: int) ->
 
 
 def pathwise(lab: Laboratory, n_paths: int) -> Surrogate:
-    """No closed form: 2 x 128 on controlled labels, pruned to 40 parameters, fine-tuned on values and deltas of it.
+    """2 x 128 on controlled labels, pruned to 40 parameters, fine-tuned on the values and deltas of the 2 x 128.
 
-    Not antithetic, so a label for each path: Sobol points gain more from twice as many spots.
+    A label for each path, not antithetic: Sobol points gain more from twice as many spots.
     """
     samples = lab.sample(n_paths, dataclasses.replace(lab.problem.reference, antithetic=False), control=True)
     teacher = lab.train(2, samples, n_paths / UNIT)
@@ -136,7 +131,7 @@ def pathwise(lab: Laboratory, n_paths: int) -> Surrogate:
 
 
 def by_order(lab: Laboratory, loss: SumOfSquares) -> Surrogate:
-    """6 x 8, pruned, then 3,200 equal steps on the reference, with fresh random directions in each epoch."""
+    """Pruned to 6 x 8, then 3,200 steps on the reference, with fresh random directions in each epoch."""
     samples, basket = single(lab.reference_targets(lab.problem.samples.x)), lab.problem.basket
     order = shuffled(samples)
 
@@ -151,8 +146,8 @@ def by_order(lab: Laboratory, loss: SumOfSquares) -> Surrogate:
 
 
 def on_labels(lab: Laboratory, ways: Collection[str]) -> Surrogate:
-    """2 x 128 on labels drawn in some `ways`, from equally many paths and in equally many steps, those of a control
-    besides: a path for each label of notebook 01, which are antithetic and of two.
+    """2 x 128 on labels drawn in some `ways`, from as many paths as notebook 01 has labels and in equally many steps,
+    not counting those of a control.
     """
     points = "sobol" if "sobol" in ways else "pseudo_random"
     reference = dataclasses.replace(lab.problem.reference, points=points, antithetic="antithetic" in ways)
