@@ -66,7 +66,7 @@ def _extended(name, eqn, values):
     out = eqn.outvars[0].aval
     if name not in ELEMENTWISE or out.dtype.kind not in "fb":
         return None
-    parts = [_number(v) if is_array(v) else v if isinstance(v, Chain) else _plain(v) for v in values]
+    parts = list(map(_part, values))
     chains = [part for part in parts if isinstance(part, Chain)]
     if not chains or any(part is None for part in parts) or any(chain.root.shape != out.shape for chain in chains):
         return None
@@ -144,13 +144,13 @@ def _views(chain):
     return [chain, Chain(chain.scale, chain.program, chain.root)] if exchanges else [chain]
 
 
-def _plain(value):
-    return Chain(value) if jnp.issubdtype(value.dtype, jnp.floating) else None
-
-
-def _number(array):
-    """The number that a constant array holds everywhere, or None; nan is none."""
-    if isinstance(array, jax.core.Tracer) or array.size == 0:
+def _part(value):
+    """A chain, or the number that a constant array holds everywhere; None for all others, nan among them."""
+    if isinstance(value, Chain):
+        return value
+    if not is_array(value):
+        return Chain(value) if jnp.issubdtype(value.dtype, jnp.floating) else None
+    if isinstance(value, jax.core.Tracer) or value.size == 0:
         return None
-    array = np.asarray(array)
-    return array.flat[0] if (array == array.flat[0]).all() else None
+    numbers = np.asarray(value).ravel()
+    return numbers[0] if (numbers == numbers[0]).all() else None
