@@ -146,17 +146,18 @@ def test_a_smaller_box_has_a_smaller_enclosure(activation):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_jit_and_vmap_agree_with_the_plain_call(method):
+@pytest.mark.parametrize("dtype, tolerance", [(np.float32, 1e-5), (np.float64, 1e-12)])
+def test_jit_and_vmap_agree_with_the_plain_call(method, dtype, tolerance):
     rng = np.random.default_rng(10)
-    w, lower = (rng.normal(size=(4, 3)).astype(np.float32) for _ in range(2))
-    x = box(lower, lower + np.float32(0.3))
+    w, lower = (rng.normal(size=(4, 3)).astype(dtype) for _ in range(2))
+    x = box(lower, lower + dtype(0.3))
     extension = METHODS[method](lambda x: jnp.tanh(w @ x))
     plain = extension(Interval(x.lower[2], x.upper[2]))
     jitted = jax.jit(extension)(Interval(x.lower[2], x.upper[2]))
     batched = jax.tree.map(lambda end: end[2], jax.jit(jax.vmap(extension))(x))
     for result in (jitted, batched):
         for a, b in zip(jax.tree.leaves(result), jax.tree.leaves(plain), strict=True):
-            assert a.dtype == np.float32 and np.allclose(a, b, rtol=0, atol=1e-5)
+            assert a.dtype == dtype and np.allclose(a, b, rtol=0, atol=tolerance)
 
 
 WEIGHTS = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
