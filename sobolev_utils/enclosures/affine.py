@@ -1,13 +1,10 @@
 """Affine arithmetic: zonotopes, values that remember what they have in common, and their operations.
 
-A zonotope is a value c + sum_k e_k g_k + r with symbols e_k in [-1, 1], which it shares with other values, and an
-error of its own, of at most the radius r (Comba & Stolfi 1993; Stolfi & de Figueiredo 1997). Linear maps are exact, a
-product loses what is quadratic in the symbols. All rounding goes into r (see `rounding`).
-
-The margins in r are those of one operation after the other. The barriers in `Zonotope` keep XLA from changing that
-order by algebra: it turns (x c) d into x (c d) for constants c and d, and where c d underflows x is lost. It drops
-the barriers afterwards; what it does then (fusing loops, computing a value again, contracting a b + c) rounds no more
-than the margins allow.
+A zonotope is c + sum_k e_k g_k and an error of at most r, with symbols e_k in [-1, 1] that it shares with others
+(Comba & Stolfi 1993; Stolfi & de Figueiredo 1997). Linear maps are exact, a product loses what is quadratic in the
+symbols. All rounding goes into r (see `rounding`), with the margins of one operation after the other. XLA would turn
+(x c) d into x (c d) for constants c and d, where c d may underflow: the barriers in `Zonotope` keep it from that.
+What it does once they are dropped (fusing loops, computing again, contracting a b + c) is within the margins.
 """
 
 import functools
@@ -21,35 +18,13 @@ from jax import lax
 from sobolev_utils.enclosures import interval_arithmetic
 from sobolev_utils.enclosures.elementwise import is_array
 from sobolev_utils.enclosures.interval import Interval, bounds
-from sobolev_utils.enclosures.rounding import (
-    computed_once,
-    dot_bounds,
-    round_down,
-    round_up,
-    sum_down,
-    sum_error,
-    whole_where,
-)
+from sobolev_utils.enclosures.rounding import computed_once, round_down, round_up, sum_error, whole_where
 
-__all__ = [
-    "Symbols",
-    "Zonotope",
-    "add",
-    "ball",
-    "bilinear",
-    "common",
-    "dot",
-    "laid_out",
-    "negative",
-    "point",
-    "subtract",
-    "total",
-    "up",
-]
+__all__ = ["Symbols", "Zonotope", "add", "ball", "bilinear", "common", "dot", "negative", "point", "total", "up"]
 
 
 class Zonotope:
-    """c + sum_k e_k g_k + r: a centre, generators (n, *shape), and a radius.
+    """A centre c, generators g (n, *shape) and a radius r.
 
     `layout` names the symbols: pairs of the number of a block and its size, in the order of the generators.
     """
@@ -68,7 +43,7 @@ class Zonotope:
 
     @property
     def reach(self):
-        """|c| + spread, which bounds whatever is rounded."""
+        """|c| + spread, to which all rounding errors are relative."""
         return jnp.abs(self.centre) + self.spread
 
     @functools.cached_property
@@ -84,6 +59,15 @@ class Zonotope:
     lower = property(lambda self: self.interval.lower)
     upper = property(lambda self: self.interval.upper)
 
+    def laid_out(self, layout):
+        """The generators for the blocks of another layout, zero for those that it lacks."""
+        if self.layout == layout:
+            return self.generators
+        places = itertools.accumulate((n for _, n in self.layout), initial=0)
+        own = {block: self.generators[at : at + block[1]] for block, at in zip(self.layout, places, strict=False)}
+        parts = [own.get(block, jnp.zeros((block[1], *self.shape), self.dtype)) for block in layout]
+        return jnp.concatenate([self.generators[:0], *parts])
+
 
 class Symbols:
     """Numbers for the blocks of symbols of one evaluation, and the bound of how many a value may have."""
@@ -92,7 +76,7 @@ class Symbols:
         self.limit, self.numbers, self.arguments = limit, itertools.count(), 0
 
     def of(self, interval):
-        """An argument, each entry a symbol."""
+        """An argument of the evaluation, each entry a symbol."""
         self.arguments += 1
         return self.mix(ball(interval))
 
@@ -104,9 +88,9 @@ class Symbols:
             size, layout, radius = math.prod(x.shape), x.layout, x.radius
             for block in sorted(layout, key=lambda block: (block[0] < self.arguments, block)):
                 if self.limit is not None and sum(n for _, n in layout) + size > self.limit:
-                    radius = radius + jnp.abs(laid_out(x, (block,))).sum(axis=0) * (1 + 2 * sum_error(size, x.dtype))
+                    radius = radius + jnp.abs(x.laid_out((block,))).sum(axis=0) * (1 + 2 * sum_error(size, x.dtype))
                     layout = tuple(other for other in layout if other != block)
-            generators = laid_out(x, layout)
+            generators = x.laid_out(layout)
             if self.limit is None or size <= self.limit:
                 own = jnp.diag(computed_once(up(radius, 1))[0].ravel()).reshape(size, *x.shape)
                 generators, layout = jnp.concatenate([generators, own]), (*layout, (next(self.numbers), size))
@@ -114,16 +98,6 @@ class Symbols:
             x.mixed = Zonotope(x.centre, generators, radius, layout)
             x.mixed.mixed, x.mixed.range = x.mixed, x.interval
         return x.mixed
-
-
-def laid_out(x, layout):
-    """The generators of x for the blocks of another layout, zero for those it has not."""
-    if x.layout == layout:
-        return x.generators
-    places = itertools.accumulate((n for _, n in x.layout), initial=0)
-    parts = {block: x.generators[place : place + block[1]] for block, place in zip(x.layout, places, strict=False)}
-    zeros = [parts.get(block, jnp.zeros((block[1], *x.shape), x.dtype)) for block in layout]
-    return jnp.concatenate([x.generators[:0], *zeros])
 
 
 def common(*values):
@@ -135,25 +109,24 @@ def ball(interval):
     """An interval as a midpoint and a radius."""
     middle = interval.midpoint
     half = jnp.maximum(round_up(interval.upper - middle), round_up(middle - interval.lower))
-    y = without_symbols(middle, jnp.where(interval.lower == interval.upper, 0, half))
+    y = _without_symbols(middle, jnp.where(interval.lower == interval.upper, 0, half))
     y.range = interval if interval.undefined is not None else None
     return y
 
 
 def point(x):
-    """A constant as a zonotope; XLA reads what is subnormal as zero, and what is not a number may be any."""
+    """A constant as a zonotope; XLA reads subnormal numbers as zero, and nan may be any number."""
     lower, upper = bounds(x)
     error = jnp.where(jnp.isnan(x), jnp.inf, jnp.finfo(x.dtype).smallest_normal)
-    return without_symbols(jnp.where(lower == upper, lower, 0), jnp.where(lower == upper, 0, error))
+    return _without_symbols(jnp.where(lower == upper, lower, 0), jnp.where(lower == upper, 0, error))
 
 
-def without_symbols(centre, radius):
-    """A value that shares nothing with others."""
+def _without_symbols(centre, radius):
     return Zonotope(centre, jnp.zeros((0, *centre.shape), centre.dtype), radius, ())
 
 
 def up(radius, n):
-    """A radius that n operations have computed and underflow has diminished, rounded up."""
+    """An upper bound of a radius computed by n operations, each of which may underflow."""
     info = jnp.finfo(radius.dtype)
     return round_up(radius * (1 + 16 * info.epsneg) + 8 * (n + 1) * info.smallest_normal)
 
@@ -170,21 +143,15 @@ def add(a, b):
     a, b = (point(x) if is_array(x) else x for x in (a, b))
     layout = common(a, b)
     # in a jaxpr a scalar may be added to an array
-    generators = jax.vmap(jnp.add)(laid_out(a, layout), laid_out(b, layout))
+    generators = jax.vmap(jnp.add)(a.laid_out(layout), b.laid_out(layout))
     error = 4 * jnp.finfo(a.dtype).epsneg * (a.reach + b.reach)
     return Zonotope(a.centre + b.centre, generators, up(a.radius + b.radius + error, len(generators)), layout)
-
-
-def subtract(a, b):
-    """a - b."""
-    return add(a, negative(b))
 
 
 def bilinear(product, n, a, b):
     """A product that sums n terms, of zonotopes or constants: (c + d)(p + q) = c p + c q + d p + d q.
 
-    c p is the centre, c q + d p are the generators; d q, quadratic in the symbols, goes into the radius, at most
-    the product of the spreads.
+    c p is the centre, c q + d p are the generators; d q is at most the product of the spreads, in the radius.
     """
     if is_array(a) and is_array(b):
         return ball(interval_arithmetic.multiply(a, b))
@@ -198,7 +165,7 @@ def bilinear(product, n, a, b):
         radius = up(radius * (1 + 2 * g), n * len(a.generators))
         return Zonotope(product(a.centre, b), on_a(a.generators, b), radius, a.layout)
     layout = common(a, b)
-    generators = on_a(laid_out(a, layout), b.centre) + on_b(a.centre, laid_out(b, layout))
+    generators = on_a(a.laid_out(layout), b.centre) + on_b(a.centre, b.laid_out(layout))
     radius = product(a.radius, jnp.abs(b.centre)) + product(jnp.abs(a.centre), b.radius)
     radius = radius + product(a.spread, b.spread) + 2 * g * product(a.reach, b.reach)
     radius = up(radius * (1 + 2 * g), n * len(generators))
@@ -208,7 +175,7 @@ def bilinear(product, n, a, b):
 def dot(a, b, dimensions):
     """`lax.dot_general` of zonotopes or constants, the symbols of which are mixed."""
     if is_array(a) and is_array(b):
-        return ball(Interval(*dot_bounds(a, bounds(b), dimensions)))
+        return ball(interval_arithmetic.dot(a, b, dimensions))
     a, b = (x.astype(jnp.result_type(a, b)) if is_array(x) else x for x in (a, b))
     n = math.prod(a.shape[axis] for axis in dimensions[0][0])
     return bilinear(lambda x, y: lax.dot_general(x, y, dimensions, precision=lax.Precision.HIGHEST), n, a, b)
@@ -217,7 +184,7 @@ def dot(a, b, dimensions):
 def total(x, axes):
     """The sum of x over `axes`."""
     if is_array(x):
-        return ball(Interval(sum_down(x, axes), -sum_down(-x, axes)))
+        return ball(interval_arithmetic.total(x, axes))
     n = math.prod(x.shape[axis] for axis in axes)
     generators = x.generators.sum(axis=tuple(axis + 1 for axis in axes))
     g = sum_error(n + 8, x.dtype)

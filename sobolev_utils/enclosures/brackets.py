@@ -1,7 +1,7 @@
-"""Brackets of the critical points and kinks of an elementwise function of one variable.
+"""Brackets of the critical points and kinks of an elementwise function of one variable, searched for once.
 
-They are searched for once for each function. Bisection leaves brackets of a few floats; outside of them, except far
-out in the tails, the natural extension of the derivative has a sign.
+Bisection leaves brackets of a few floats; outside of them, except far out in the tails, the natural extension of the
+derivative has a sign.
 """
 
 import dataclasses
@@ -16,10 +16,9 @@ import numpy as np
 from sobolev_utils.enclosures.interval import Interval, bounds
 from sobolev_utils.enclosures.interval_rules import NATURAL_RULES
 from sobolev_utils.enclosures.jaxpr import walk
-from sobolev_utils.enclosures.rounding import normal_down, normal_up
+from sobolev_utils.enclosures.rounding import in_order, normal_down, normal_up
 
 __all__ = ["Brackets", "brackets_of", "derivative", "natural"]
-
 
 CELLS = 2**12  # examined at once
 ROUNDS = 8  # of bisection
@@ -35,7 +34,7 @@ def natural(program, x):
 
 
 def derivative(program, x):
-    """The natural extension of f' over x, and where f is differentiable on all of x: no comparison is open."""
+    """The natural extension of f' over x, and where f is differentiable on all of x: no comparison is undecided."""
 
     def slope(x):
         return jax.jvp(lambda x: program(x, as_selects=True), (x,), (jnp.ones_like(x),))
@@ -55,9 +54,6 @@ def derivative(program, x):
     return Interval(*bounds(derivative)), ~functools.reduce(jnp.logical_or, undecided, jnp.zeros(x.shape, bool))
 
 
-_found = {}  # brackets, by program and type
-
-
 class Brackets(NamedTuple):
     """Intervals of the line that hold every critical point and kink of f; between them f is monotone.
 
@@ -69,6 +65,9 @@ class Brackets(NamedTuple):
     ranges: np.ndarray
     kinks: np.ndarray
     tails: np.ndarray
+
+
+_found = {}  # brackets, by program and type
 
 
 def brackets_of(program, dtype):
@@ -156,17 +155,16 @@ def _open_runs(edges, monotone, sign):
 
 
 def _cuts(lower, upper, n):
-    """2 n + 1 numbers from lower to upper, half of them evenly spaced, half with as many floats between."""
+    """2 n + 1 numbers from lower to upper, half of them evenly spaced, half with equally many floats between."""
     t = np.arange(1, n, dtype=lower.dtype) / n
     even = np.clip((1 - t) * lower + t * upper, lower, upper)
     return np.sort(np.concatenate([even, _floats(lower, upper, n), [upper]]))
 
 
 def _floats(lower, upper, n):
-    """n + 1 numbers from lower to upper, with as many floats between any two neighbours."""
+    """n + 1 numbers from lower to upper, with equally many floats between neighbours."""
     integer = np.dtype(f"i{lower.dtype.itemsize}")
     least = int(np.iinfo(integer).min)
-    # the bits of negative numbers count downwards
-    first, last = (int(b) if b >= 0 else least - int(b) for b in np.array([lower, upper]).view(integer))
+    first, last = map(int, in_order(np.array([lower, upper])))
     places = [first + (last - first) * i // n for i in range(n + 1)]
     return np.array([p if p >= 0 else least - p for p in places], integer).view(lower.dtype)

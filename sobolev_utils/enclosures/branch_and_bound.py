@@ -20,7 +20,7 @@ def enclose_subdivided(
     """The union over sub-boxes of enclosures, rows (size,).
 
     `examine(x, parent)` returns an enclosure over x within that of the parent, its excess, and the axis along which x
-    is to be split. A step splits the batch / 2 sub-boxes of largest excess; none is split without.
+    is to be split. A step splits the batch / 2 sub-boxes of largest positive excess.
     """
     if boxes < 1 or batch < 2:
         raise ValueError(f"need at least 1 sub-box and a batch of 2, got {boxes} and {batch}")
@@ -64,7 +64,7 @@ class Search:
         return len(worst)
 
     def _examine(self, places, lower, upper):
-        """Examine sub-boxes, each within the enclosure of the sub-box at its first place, and keep what comes out."""
+        """Examine sub-boxes, each within the enclosure of the one at its first place, and keep the results."""
         parents = Interval(*(jnp.asarray(end[places[0]]) for end in (self.low, self.high)))
         y, excess, axis = self.examine(Interval(jnp.asarray(lower), jnp.asarray(upper)), parents)
         self.lower[places], self.upper[places] = lower, upper

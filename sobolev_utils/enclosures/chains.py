@@ -1,9 +1,8 @@
 """Chains of elementwise operations, gathered while a jaxpr is walked.
 
-Operation by operation, a domain such as the intervals forgets that both factors of x * logistic(x) are functions
-of one x. A `Chain` remembers: it stands for scale * f(root), with f the whole program from one value to another,
-so that the domain can bound f at once. Reverse sweeps come as scale * f(root) with the adjoint as scale:
-g s(x) + (g x) s'(x) is g (s + x s')(x).
+Operation by operation, a domain forgets that both factors of x * logistic(x) are functions of one x. A `Chain` stands
+for scale * f(root), with f the whole program from one value to another, so that the domain can bound f at once. In
+reverse sweeps the scale is the adjoint: g s(x) + (g x) s'(x) is g (s + x s')(x).
 """
 
 import functools
@@ -17,15 +16,15 @@ from sobolev_utils.enclosures.elementwise import ELEMENTWISE, ONE, VARIABLE, Pro
 
 __all__ = ["Chain", "extend", "settle"]
 
-# The largest number of operations of a chain. An activation and its derivatives have fewer; a few times as many
-# take minutes to compile, as XLA copies into each of its loops all that leads to it.
+# The largest number of operations of a chain: more than an activation and its derivatives have, of which XLA would
+# take minutes to compile a few times as many.
 LARGEST = 32
-LINEAR = ("neg", "copy", "convert_element_type", "div")
+LINEAR = "neg copy convert_element_type mul div add sub add_any select_n".split()
 
 
 @dataclass(eq=False)
 class Chain:
-    """The value scale * program(root), elementwise; a scale of None is 1. It is computed when it is needed."""
+    """The value scale * program(root), elementwise, computed when it is needed; a scale of None is 1."""
 
     root: object
     program: Program = VARIABLE
@@ -35,7 +34,7 @@ class Chain:
     @functools.cached_property
     def size(self):
         """How many operations it gathers."""
-        return self.program.size + (self.scale.size if isinstance(self.scale, Chain) else 0)
+        return len(self.program.operations) + (self.scale.size if isinstance(self.scale, Chain) else 0)
 
     @property
     def is_plain(self):
@@ -47,17 +46,16 @@ def settle(value, rules):
     if not isinstance(value, Chain):
         return value
     if value.settled is None:
-        plain = value.program is VARIABLE
-        result = value.root if plain else rules["univariate"](value.program, value.root)
-        value.settled = result if value.scale is None else rules["mul"](None, settle(value.scale, rules), result)
+        is_root = value.program is VARIABLE
+        result = value.root if is_root else rules["univariate"](value.program, value.root)
+        if value.scale is not None:
+            (result,) = rules["mul"](None, settle(value.scale, rules), result)
+        value.settled = result
     return value.settled
 
 
 def extend(name, eqn, values, rules):
-    """The output of an equation as a chain, or None where it is none.
-
-    One that would be larger than LARGEST starts anew from its operands.
-    """
+    """The output of an equation as a chain, of at most LARGEST operations, or None where it is none."""
     chain = _extended(name, eqn, values)
     if chain is not None and chain.size > LARGEST:
         chain = _extended(name, eqn, [settle(value, rules) for value in values])
@@ -65,11 +63,11 @@ def extend(name, eqn, values, rules):
 
 
 def _extended(name, eqn, values):
-    if name not in ELEMENTWISE or eqn.outvars[0].aval.dtype.kind not in "fb":
-        return None
-    parts = [_number(v) if is_array(v) else v if isinstance(v, Chain) else _plain(v) for v in values]
-    chains = [part for part in parts if isinstance(part, Chain)]
     out = eqn.outvars[0].aval
+    if name not in ELEMENTWISE or out.dtype.kind not in "fb":
+        return None
+    parts = list(map(_part, values))
+    chains = [part for part in parts if isinstance(part, Chain)]
     if not chains or any(part is None for part in parts) or any(chain.root.shape != out.shape for chain in chains):
         return None
     if name == "convert_element_type" and out.dtype != chains[0].root.dtype:
@@ -89,7 +87,7 @@ def _extended(name, eqn, values):
 
 
 def _product(a, b, program):
-    """The product of two chains of different variables, or None."""
+    """The product of two chains of different roots, or None."""
     for x, y in ((a, b), (b, a)):
         if x.scale is not None and y.scale is None:
             for view in _views(x):
@@ -106,6 +104,8 @@ def _linear(name, parts, program):
 
     The divisor of a quotient and the condition of a select are no such operands: they depend on the root alone.
     """
+    if name not in LINEAR:
+        return None
     first = {"div": 1, "select_n": 0}.get(name)
     scaled = [part for i, part in enumerate(parts) if isinstance(part, Chain) and i != first]
     lead = next((part for part in scaled if part.scale is not None), None)
@@ -113,13 +113,10 @@ def _linear(name, parts, program):
         # nothing but a mask on the scale: select(root > 0, g, 0)
         plain = [part for part in scaled if part.is_plain]
         lead = Chain(parts[0].root, ONE, plain[0].root) if plain else None
-    if lead is None or name not in (*LINEAR, "mul", "div", "add", "sub", "add_any", "select_n"):
+    if lead is None:
         return None
     for view in _views(lead):
-        aligned = [
-            (part if _is_of(part, view.root) else None) if i == first else _aligned(name, part, view)
-            for i, part in enumerate(parts)
-        ]
+        aligned = [_aligned(name, part, view) if i != first else _of(view.root, part) for i, part in enumerate(parts)]
         if all(part is not None for part in aligned):
             return Chain(view.root, program(*aligned), view.scale)
     return None
@@ -130,32 +127,30 @@ def _aligned(name, part, view):
     if not isinstance(part, Chain):
         return part if name == "mul" or (name != "div" and part == 0) else None
     if part.is_plain and part.root is view.scale:
-        return ONE_OF
+        return Chain(None, ONE)
     return next((v for v in _views(part) if v.root is view.root and v.scale is view.scale), None)
 
 
-def _is_of(part, root):
-    return not isinstance(part, Chain) or (part.scale is None and part.root is root)
+def _of(root, part):
+    """A part that is a number or a function of the root alone, else None."""
+    return part if not isinstance(part, Chain) or (part.scale is None and part.root is root) else None
 
 
 def _views(chain):
     """A scaled chain, and the same with root and scale exchanged where it is a multiple of root * scale."""
-    views = [chain] if chain.scale is not None else []
-    if views and chain.program.is_multiple and not isinstance(chain.scale, Chain):
-        views.append(Chain(chain.scale, chain.program, chain.root))
-    return views
+    if chain.scale is None:
+        return []
+    exchanges = chain.program.is_multiple and not isinstance(chain.scale, Chain)
+    return [chain, Chain(chain.scale, chain.program, chain.root)] if exchanges else [chain]
 
 
-def _plain(value):
-    return Chain(value) if jnp.issubdtype(value.dtype, jnp.floating) else None
-
-
-def _number(array):
-    """The number that a constant array holds everywhere, or None; nan is none."""
-    if isinstance(array, jax.core.Tracer) or array.size == 0:
+def _part(value):
+    """A chain, or the number that a constant array holds everywhere; None for all others, nan among them."""
+    if isinstance(value, Chain):
+        return value
+    if not is_array(value):
+        return Chain(value) if jnp.issubdtype(value.dtype, jnp.floating) else None
+    if isinstance(value, jax.core.Tracer) or value.size == 0:
         return None
-    array = np.asarray(array)
-    return array.flat[0] if (array == array.flat[0]).all() else None
-
-
-ONE_OF = Chain(None, ONE)
+    numbers = np.asarray(value).ravel()
+    return numbers[0] if (numbers == numbers[0]).all() else None

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-__all__ = ["ELEMENTWISE", "ONE", "VARIABLE", "Program", "as_usual", "factored", "is_array"]
+__all__ = ["ELEMENTWISE", "ONE", "VARIABLE", "Program", "as_usual", "factored", "is_array", "listed"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +40,11 @@ class Program:
 
     @property
     def operands(self):
-        """The programs among its parts."""
         return [part for part in self.parts if isinstance(part, Program)]
 
     @functools.cached_property
     def operations(self):
-        """All operations that it is made of."""
+        """All programs that it is made of, but for the variable."""
         found, stack = {VARIABLE}, [self]
         while stack:
             program = stack.pop()
@@ -55,15 +54,6 @@ class Program:
         return found - {VARIABLE}
 
     @property
-    def size(self):
-        """How many operations it is."""
-        return len(self.operations)
-
-    @property
-    def names(self):
-        return {program.name for program in self.operations}
-
-    @property
     def is_single(self):
         """Whether it is one operation, on the variable and numbers."""
         return all(operand is VARIABLE for operand in self.operands)
@@ -71,26 +61,27 @@ class Program:
     @property
     def is_affine(self):
         """Whether its form shows that it is a multiple of its variable plus a number."""
-        names = (*MULTIPLES, "add", "sub", "add_any")
-        return self is VARIABLE or (self.name in names and self._has_one(Program.is_affine))
+        return self._keeps((*MULTIPLES, "add", "sub", "add_any"))
 
     @property
     def is_multiple(self):
         """Whether its form shows that it is a multiple of its variable."""
-        return self is VARIABLE or (self.name in MULTIPLES and self._has_one(Program.is_multiple))
+        return self._keeps(MULTIPLES)
 
     @property
     def is_bounded(self):
         """Whether its form shows that it is a sum or difference of bounded functions and numbers."""
-        return self.name in BOUNDED or (
-            self.name in ("add", "sub", "neg") and all(operand.is_bounded for operand in self.operands)
-        )
+        is_sum = self.name in ("add", "sub", "neg")
+        return self.name in BOUNDED or (is_sum and all(operand.is_bounded for operand in self.operands))
 
-    def _has_one(self, form):
-        """Whether it has one operand, which is no divisor, and this is of the `form`, a property of programs."""
-        operands = self.operands
-        divides = self.name == "div" and operands[0] is not self.parts[0]
-        return len(operands) == 1 and not divides and form.fget(operands[0])
+    def _keeps(self, names):
+        """Whether it is the variable, or operations of these names in a row, in none of which it is a divisor."""
+        if self is VARIABLE:
+            return True
+        if self.name not in names or len(self.operands) != 1:
+            return False
+        divides = self.name == "div" and self.operands[0] is not self.parts[0]
+        return not divides and self.operands[0]._keeps(names)
 
 
 BOUNDED = ("tanh", "logistic", "erf", "erfc")
@@ -122,6 +113,11 @@ def as_usual(eqn, *values):
 def is_array(x):
     """Whether a value is an array, which stands for itself, and no element of the domain."""
     return isinstance(x, jax.Array | np.ndarray | np.generic)
+
+
+def listed(outputs):
+    """The outputs of an equation as a list; one alone may be given by itself."""
+    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
 
 
 ONE = Program("one", jnp.ones_like, (VARIABLE,))

@@ -1,4 +1,4 @@
-"""The interval, all numbers between two bounds, and questions that intervals and constants both answer."""
+"""The interval, all numbers between two bounds, and what rules ask of an operand: an interval or a constant."""
 
 import dataclasses
 import functools
@@ -21,9 +21,8 @@ class Interval:
     """All arrays between `lower` and `upper`, elementwise; a pytree, so that it passes through jit and vmap.
 
     The bounds have one shape and dtype, float32 or float64; they may be infinite. They are not checked: `box` checks
-    a user's numbers, and rounds outward those that JAX cannot hold, which jit would round to nearest. An undecided
-    comparison is the boolean interval [False, True]. undefined: within an evaluation, whether one of the values may
-    be no number (see `undefined`); None where none may.
+    a user's numbers, and rounds them outward. An undecided comparison is the boolean interval [False, True].
+    undefined: within an evaluation, whether a value may be no number (see `undefined`); None where none may.
     """
 
     lower: jax.Array
@@ -63,7 +62,7 @@ class Interval:
         return (self.lower <= x) & (x <= self.upper)
 
     def intersection(self, other):
-        """What both hold: of two enclosures of the same, a third."""
+        """The numbers in both; of two enclosures of the same, an enclosure."""
         return Interval(jnp.maximum(self.lower, other.lower), jnp.minimum(self.upper, other.upper))
 
 
@@ -83,10 +82,7 @@ def has_nan(x):
 
 
 def bounds(x):
-    """The bounds of a value, each normal or zero: XLA would read a subnormal constant as zero.
-
-    Of a constant that is not a number they are infinite.
-    """
+    """The bounds of a value, normal or zero, as XLA reads a subnormal constant as zero; those of nan are infinite."""
     if not is_array(x):
         return x.lower, x.upper
     if not is_floating(x):

@@ -1,8 +1,7 @@
 """The operations of interval arithmetic, rounded outward (see `rounding`).
 
-A constant stays an array, known exactly, as long as it is only moved; an operation takes it as an interval. A
-variable that occurs twice counts as two (x - x is not zero), which is why natural interval extensions are wide; only
-the product of a variable with itself is known to be a square.
+An operand is an interval or an array, a constant that is known exactly. A variable that occurs twice counts as two
+(x - x is not zero), but for its product with itself, a square.
 """
 
 import functools
@@ -14,21 +13,18 @@ from jax import lax
 
 from sobolev_utils.enclosures.elementwise import is_array
 from sobolev_utils.enclosures.interval import Interval, bounds, is_floating, is_known
-from sobolev_utils.enclosures.rounding import elementary_bounds, in_order, round_down, round_up, whole_where
+from sobolev_utils.enclosures.rounding import (
+    dot_bounds,
+    elementary_bounds,
+    in_order,
+    round_down,
+    round_up,
+    sum_down,
+    whole_where,
+)
 from sobolev_utils.enclosures.self_check import check_elementary
 
-__all__ = [
-    "absolute",
-    "add",
-    "converted",
-    "divide",
-    "elementary",
-    "multiply",
-    "negative",
-    "power",
-    "real_power",
-    "subtract",
-]
+__all__ = ["absolute", "add", "converted", "divide", "dot", "elementary", "multiply", "negative", "power", "total"]
 
 
 def negative(x):
@@ -58,7 +54,7 @@ def subtract(a, b):
 
 
 def _changed(mask, operation, x, y):
-    """operation(x, y) where `mask` holds, else x; nothing is asked where it is known and the same everywhere."""
+    """operation(x, y) where `mask` holds, else x; without a select where it is known and the same everywhere."""
     if is_known(mask) and np.all(mask == np.any(mask)):
         return operation(x, y) if np.any(mask) else x
     return jnp.where(mask, operation(x, y), x)
@@ -139,10 +135,16 @@ def power(x, y):
     return Interval(jnp.maximum(lower, 0) if y % 2 == 0 else lower, upper)
 
 
-def real_power(x, y):
-    """x^y = exp(y log x) for x >= 0; the whole line where x may be negative."""
-    y = elementary("exp", multiply(converted(y, x.dtype), elementary("log", x)))
-    return Interval(*whole_where(bounds(x)[0] < 0, y.lower, y.upper))
+def total(x, axes):
+    """The sum of x over `axes`."""
+    lower, upper = bounds(x)
+    return Interval(sum_down(lower, axes), -sum_down(-upper, axes))
+
+
+def dot(a, b, dimensions):
+    """`lax.dot_general`; of two constants, one is taken as an interval."""
+    a, b = a if is_array(a) else bounds(a), b if is_array(b) and not is_array(a) else bounds(b)
+    return Interval(*dot_bounds(a, b, dimensions))
 
 
 def elementary(name, x):

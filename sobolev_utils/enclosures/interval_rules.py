@@ -1,8 +1,7 @@
 """The rules of interval arithmetic: for each primitive of JAX, its interval equivalent.
 
-Comparisons of intervals may be open, and so may integers that are chosen by them: intervals of booleans and integers.
-They are moved, chosen and compared. Arithmetic with them is refused, as integers wrap around, and so is indexing by
-them, as the entries of an array are not ordered by their index.
+Undecided comparisons, and integers that they choose, are intervals of booleans and integers: these are moved, chosen
+and compared. Arithmetic with them is refused, as integers wrap around, and so is indexing by them.
 """
 
 import functools
@@ -11,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from sobolev_utils.enclosures import interval_arithmetic as arithmetic
-from sobolev_utils.enclosures.elementwise import as_usual, is_array
+from sobolev_utils.enclosures.elementwise import as_usual, is_array, listed
 from sobolev_utils.enclosures.interval import Interval, bounds, has_nan, is_floating, is_known
-from sobolev_utils.enclosures.rounding import ELEMENTARY, dot_bounds, in_order, sum_down, whole_where
+from sobolev_utils.enclosures.rounding import ELEMENTARY, in_order, whole_where
 from sobolev_utils.enclosures.undefined import Undefined, marked
 
 __all__ = ["MOVING", "NATURAL_RULES", "UNCHANGED"]
@@ -21,8 +20,7 @@ __all__ = ["MOVING", "NATURAL_RULES", "UNCHANGED"]
 
 def _increasing(eqn, *args):
     """A function that increases in every argument and rounds nothing."""
-    lower, upper = (as_usual(eqn, *ends) for ends in zip(*map(bounds, args), strict=True))
-    return list(map(Interval, lower, upper)) if eqn.primitive.multiple_results else Interval(lower, upper)
+    return Interval(*(as_usual(eqn, *ends) for ends in zip(*map(bounds, args), strict=True)))
 
 
 def _moving(eqn, *args):
@@ -35,29 +33,21 @@ def _moving(eqn, *args):
         raise NotImplementedError("an index that depends on an undecided comparison: choose by jnp.where instead")
     sides = zip(*(bounds(x) if i not in places else (x, x) for i, x in enumerate(args)), strict=True)
     lower, upper = (as_usual(eqn, *side) for side in sides)
-    if eqn.primitive.multiple_results:
-        return list(map(Interval, lower, upper))
     if eqn.primitive.name == "gather" and is_floating(lower):
         # out of bounds it may fill in what is not a number
         missing = jnp.isnan(lower) | jnp.isnan(upper)
         return Interval(*whole_where(missing, lower, upper), Undefined(lambda: missing))
-    return Interval(lower, upper)
-
-
-def _unchanged(eqn, *args):
-    return args
-
-
-def _sum(eqn, x):
-    lower, upper = bounds(x)
-    return Interval(sum_down(lower, eqn.params["axes"]), -sum_down(-upper, eqn.params["axes"]))
+    return list(map(Interval, listed(lower), listed(upper)))
 
 
 def _dot(eqn, a, b):
     a, b = (arithmetic.converted(x, eqn.outvars[0].aval.dtype) for x in (a, b))
-    # of two constants, one is taken as an interval
-    a, b = a if is_array(a) else bounds(a), b if is_array(b) and not is_array(a) else bounds(b)
-    return Interval(*dot_bounds(a, b, eqn.params["dimension_numbers"]))
+    return arithmetic.dot(a, b, eqn.params["dimension_numbers"])
+
+
+def _check_constants(args):
+    if any(is_array(x) and has_nan(x) for x in args):
+        raise ValueError("a constant is not a number (nan), and operations may hide it")
 
 
 def _compare(eqn, a, b):
@@ -88,9 +78,16 @@ def _not(x):
     return Interval(~x.upper, ~x.lower)
 
 
-def _is_finite(x):
+def _is_finite(eqn, x):
     lower, upper = bounds(x)
     return Interval(jnp.isfinite(lower) & jnp.isfinite(upper), jnp.ones(x.shape, bool))
+
+
+def _power(eqn, x, y):
+    """x^y = exp(y log x) for x >= 0; the whole line where x may be negative."""
+    exponent = arithmetic.multiply(arithmetic.converted(y, x.dtype), arithmetic.elementary("log", x))
+    result = arithmetic.elementary("exp", exponent)
+    return Interval(*whole_where(bounds(x)[0] < 0, result.lower, result.upper))
 
 
 def _select(eqn, which, *cases):
@@ -106,11 +103,6 @@ def _select(eqn, which, *cases):
     )
 
 
-def _check_constants(args):
-    if any(is_array(x) and has_nan(x) for x in args):
-        raise ValueError("a constant is not a number (nan), and operations may hide it")
-
-
 def _of_numbers(name, rule):
     """The rule with its operands checked: no constant that is not a number, no integers that it does not hold for."""
 
@@ -118,8 +110,7 @@ def _of_numbers(name, rule):
     def checked(eqn, *args):
         _check_constants(args)
         for x in args:
-            holds = is_array(x) or is_floating(x) or name in ORDERED or (name in LOGICAL and x.dtype == bool)
-            if not holds:
+            if not (is_array(x) or is_floating(x) or name in ORDERED or (name in LOGICAL and x.dtype == bool)):
                 raise NotImplementedError(f"an interval of {x.dtype}, in which there is no arithmetic")
         return rule(eqn, *args)
 
@@ -143,19 +134,18 @@ ON_NUMBERS = {
     **dict.fromkeys([*"max min clamp sign floor ceil reduce_max reduce_min".split(), *LOGICAL], _increasing),
     **dict.fromkeys(COMPARISONS, _compare),
     "not": lambda eqn, x: _not(x),
-    "is_finite": lambda eqn, x: _is_finite(x),
+    "is_finite": _is_finite,
     "neg": lambda eqn, x: arithmetic.negative(x),
     "abs": lambda eqn, x: arithmetic.absolute(x),
-    "add": lambda eqn, a, b: arithmetic.add(a, b),
-    "add_any": lambda eqn, a, b: arithmetic.add(a, b),
+    **dict.fromkeys(["add", "add_any"], lambda eqn, a, b: arithmetic.add(a, b)),
     "sub": lambda eqn, a, b: arithmetic.subtract(a, b),
     "mul": lambda eqn, a, b: arithmetic.multiply(a, b),
     "div": lambda eqn, a, b: arithmetic.divide(a, b),
     "square": lambda eqn, x: arithmetic.power(x, 2),
     "integer_pow": lambda eqn, x: arithmetic.power(x, eqn.params["y"]),
-    "pow": lambda eqn, x, y: arithmetic.real_power(x, y),
+    "pow": _power,
     "one_minus_square": lambda eqn, x: arithmetic.subtract(np.ones((), x.dtype), arithmetic.power(x, 2)),
-    "reduce_sum": _sum,
+    "reduce_sum": lambda eqn, x: arithmetic.total(x, eqn.params["axes"]),
     "dot_general": _dot,
 }
 NATURAL_RULES = {
@@ -165,4 +155,4 @@ NATURAL_RULES = {
     **{name: _of_numbers(name, rule) for name, rule in ON_NUMBERS.items()},
 }
 NATURAL_RULES = {name: marked(name, rule) for name, rule in NATURAL_RULES.items()}
-NATURAL_RULES |= dict.fromkeys(UNCHANGED, _unchanged)
+NATURAL_RULES |= dict.fromkeys(UNCHANGED, lambda eqn, *args: args)

@@ -4,9 +4,9 @@ By the fundamental theorem of interval analysis (Moore, Interval Analysis, 1966)
 operation replaced by its interval equivalent, encloses the range of f on a box. So does that of its adjoint:
 interval adjoints are `enclose(lambda x: jax.vjp(f, x)[1](1.0))`, without a second backward pass.
 
-Rounding is outward (see `rounding`), so the enclosures hold for the real function with the given floating-point
-constants, in whatever order XLA computes, given the error bounds of the elementary functions. Elementwise programs of
-one variable, such as an activation or its derivative, count as one operation with its exact range (see `ranges`).
+Rounding is outward (see `rounding`): the enclosures hold for the real function with the given floating-point
+constants. Elementwise programs of one variable, such as an activation or its derivative, count as one operation with
+its exact range (see `ranges`).
 """
 
 import functools
@@ -48,7 +48,7 @@ def box(lower, upper):
 
 
 def _outward(bound, limit):
-    """A bound of NumPy in JAX's type, rounded towards the limit where it has to be, normal or zero."""
+    """A bound of NumPy in JAX's type, normal or zero, rounded towards the limit."""
     whole = bound.dtype.kind in "iu"
     with np.errstate(over="ignore"):
         nearest = np.asarray(jnp.asarray(bound.astype(float) if whole else bound))
@@ -70,15 +70,12 @@ def enclose(f, *, exact_ranges=True):
     """The interval extension of f: F(X) encloses {f(x): x in X}, rounding included.
 
     F takes the arguments of f, pytrees in which an `Interval` may stand for any floating-point array; other arrays
-    are exact. It returns the output of f with an `Interval` for every floating-point array, and for every undecided
-    boolean. F may be jitted and vmapped; where it is not, each call traces f. Without `exact_ranges` each operation
-    is enclosed by itself, an activation by its parts.
+    are exact. It returns the output of f with an `Interval` for every floating-point array and undecided boolean. It
+    may be jitted and vmapped. Without `exact_ranges` each operation is enclosed alone, an activation by its parts.
 
-    A function that leaves its domain in part, such as sqrt on [-1, 1], is enclosed over the part inside. Comparisons,
-    `isnan` and `isfinite` of values that may be undefined (nan) are undecided, so that both of their results are
-    enclosed. Infinite bounds count as values. A division by an interval that holds zero gives the whole line.
-
-    This holds given `rounding.ELEMENTARY`, error bounds measured on the CPU; another machine is warned of, once.
+    sqrt on [-1, 1], say, is enclosed over the part of the box in its domain; comparisons, `isnan` and `isfinite` of
+    values that may be undefined (nan) are undecided. A division by an interval that holds zero gives the whole line.
+    All holds given `rounding.ELEMENTARY`, error bounds measured on the CPU; on another machine there is a warning.
 
     Raises NotImplementedError, with the primitive and its source line, for an operation without a rule, or without
     one for undecided integers, such as an index; TypeError where no argument is an `Interval`; ValueError for crossed
@@ -126,7 +123,7 @@ def extension(f, domain):
 
 
 def _check_arguments(leaves):
-    """Raise unless there are intervals among the arguments, each of ordered floating-point numbers."""
+    """Raise unless there are intervals among the arguments, all of ordered floating-point bounds."""
     boxes = [x for x in leaves if isinstance(x, Interval)]
     if not boxes:
         got = ", ".join(sorted({type(x).__name__ for x in leaves})) or "none"
@@ -140,28 +137,28 @@ def _check_arguments(leaves):
 
 
 def _of_jax(x):
-    """An interval with bounds of JAX: those of NumPy are rounded outward where JAX has no such number."""
+    """An interval with bounds of JAX, to which those of NumPy are rounded outward."""
     is_numpy = isinstance(x.lower, np.ndarray | np.generic) and isinstance(x.upper, np.ndarray | np.generic)
     return Interval(_outward(x.lower, -np.inf), _outward(x.upper, np.inf)) if is_numpy else x
 
 
 def _not_a_number(arguments):
-    """Whether a traced argument holds what is not a number, or bounds that are crossed; None if none is traced."""
+    """Whether a traced argument holds nan or crossed bounds; None if none is traced."""
     broken = []
     for x in arguments:
-        if isinstance(x, Interval):
-            broken.extend([(~(x.lower <= x.upper)).any()] if isinstance(x.lower, jax.core.Tracer) else [])
+        if isinstance(x, Interval) and isinstance(x.lower, jax.core.Tracer):
+            broken.append((~(x.lower <= x.upper)).any())
         elif isinstance(x, jax.core.Tracer) and is_floating(x):
             broken.append(jnp.isnan(x).any())
     return functools.reduce(jnp.logical_or, broken) if broken else None
 
 
 def _unknown_where(broken, y):
-    """An output of which nothing is known where an argument is broken: an operation may hide it, as tanh does."""
+    """An output of which nothing is known where an argument is broken, which operations may hide, as tanh does."""
     if not isinstance(y, Interval):
         return y
-    if is_floating(y):
-        least, most = -jnp.inf, jnp.inf
+    if y.dtype == bool:
+        least, most = False, True
     else:
-        least, most = (False, True) if y.dtype == bool else (jnp.iinfo(y.dtype).min, jnp.iinfo(y.dtype).max)
+        least, most = (-jnp.inf, jnp.inf) if is_floating(y) else (jnp.iinfo(y.dtype).min, jnp.iinfo(y.dtype).max)
     return Interval(jnp.where(broken, least, y.lower), jnp.where(broken, most, y.upper))

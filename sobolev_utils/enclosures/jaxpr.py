@@ -10,7 +10,7 @@ from jax.extend import source_info_util
 from jax.extend.core import Literal, jaxpr_as_fun
 
 from sobolev_utils.enclosures.chains import extend, settle
-from sobolev_utils.enclosures.elementwise import as_usual, is_array
+from sobolev_utils.enclosures.elementwise import as_usual, is_array, listed
 
 __all__ = ["walk"]
 
@@ -18,11 +18,11 @@ __all__ = ["walk"]
 def walk(jaxpr, consts, args, rules):
     """The outputs, a list, of a jaxpr evaluated in another domain.
 
-    A value is an element of the domain or an array, which stands for itself. `rules` maps the name of a
-    primitive to `rule(eqn, *values)`, which returns its output, or a list where the primitive has several.
-    Operations on indices and masks alone are computed as usual. Calls are walked into, and scans are unrolled. With
-    a rule "univariate", elementwise programs of one variable are gathered (see `chains`) and evaluated by
-    `rules["univariate"](program, value)`.
+    A value is an element of the domain or an array, which stands for itself. `rules` maps the name of a primitive to
+    `rule(eqn, *values)`, which returns a list of outputs, or the only one. Operations on indices and masks alone are
+    computed as usual, calls are walked into, and scans are unrolled. With a rule "univariate", elementwise programs
+    of one variable are gathered (see `chains`) and evaluated by `rules["univariate"](program, value)`; the rule "mul"
+    has to return a list then.
 
     Raises NotImplementedError for a primitive without a rule, and what a rule raises for operands that it does not
     take, with the primitive and its source line.
@@ -39,12 +39,12 @@ def _walk(jaxpr, consts, args, rules, caller):
 
     for eqn in jaxpr.eqns:
         values = [read(atom) for atom in eqn.invars]
-        name, atoms = eqn.primitive.name, [*eqn.invars, *eqn.outvars]
+        name, variables = eqn.primitive.name, [*eqn.invars, *eqn.outvars]
         line = source_info_util.summarize(eqn.source_info) or caller
-        body = next((eqn.params[key] for key in _CALLS.get(name, ()) if key in eqn.params), None)
+        body = next((eqn.params[key] for key in _BODIES if name in _CALLS and key in eqn.params), None)
         if name == "custom_jvp_call" and _is_exp_neg_sq(getattr(body, "jaxpr", body).debug_info.func_src_info):
             body = jax.make_jaxpr(lambda x: jnp.exp(-(x * x)))(eqn.invars[0].aval)
-        if all(map(is_array, values)) and not any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in atoms):
+        if all(map(is_array, values)) and not any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in variables):
             outputs = as_usual(eqn, *values)
         elif "univariate" in rules and (chain := extend(name, eqn, values, rules)) is not None:
             outputs = chain
@@ -60,15 +60,12 @@ def _walk(jaxpr, consts, args, rules, caller):
             raise NotImplementedError(
                 f"no rule for the primitive '{name}', used at {line}: write it with others, or add a rule"
             )
-        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-        env.update(zip(eqn.outvars, outputs, strict=True))
+        env.update(zip(eqn.outvars, listed(outputs), strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
-_CALLS = dict.fromkeys(
-    "jit pjit closed_call eval_jaxpr custom_jvp_call custom_vjp_call checkpoint remat remat2 scan".split(),
-    ("jaxpr", "call_jaxpr", "fun_jaxpr"),
-)
+_CALLS = "jit pjit closed_call eval_jaxpr custom_jvp_call custom_vjp_call checkpoint remat remat2 scan".split()
+_BODIES = "jaxpr", "call_jaxpr", "fun_jaxpr"
 
 
 def _is_exp_neg_sq(source):

@@ -1,8 +1,7 @@
-"""Elementwise functions of one variable, however they are composed: exact ranges and affine enclosures.
+"""Exact ranges and affine enclosures of elementwise functions of one variable, however they are composed.
 
 Where f' keeps its sign the range of f over an interval lies between the values at its ends. So the range of a
-piecewise monotone f is exact, to rounding, once its critical points and kinks are known (see `brackets`). Where the
-enclosure of f' has no sign, as far out where its terms cancel, f has its natural range.
+piecewise monotone f is exact, to rounding, once its critical points and kinks are known (see `brackets`).
 """
 
 import itertools
@@ -30,7 +29,7 @@ def exact_range(program, x):
     left, right = brackets.tails
     ends = jnp.stack([lower, lower, jnp.maximum(lower, jnp.minimum(right, upper))])
     ends = Interval(ends, jnp.stack([upper, jnp.minimum(upper, jnp.maximum(left, lower)), upper]), x.undefined)
-    # all of x; its ends, with what it has of the tails
+    # all of x; its ends, each with the part of x in the tail on its side
     y = natural(program, ends)
     everywhere, first, last = itertools.starmap(Interval, zip(y.lower, y.upper, strict=True))
     low, high = jnp.minimum(first.lower, last.lower), jnp.maximum(first.upper, last.upper)
@@ -48,11 +47,11 @@ def affine_enclosure(program, x, everything, pieces=8):
     """A slope a, an array, and an Interval b such that f(t) is in a t + b for every t in x.
 
     Where x is unbounded or may be undefined, a is 0 and b is `everything`, the range of f over x. Elsewhere a is the
-    slope of the chord, the best one where f is convex or concave, and b the range of f(t) - a t. On each of `pieces`
-    pieces of x it is attained at the ends where f' - a has one sign, and bounded to second order elsewhere.
+    slope of the chord and b the range of f(t) - a t: on each of `pieces` pieces of x it is attained at the ends where
+    f' - a has one sign, and bounded to second order elsewhere.
     """
     bounded = jnp.isfinite(x.lower) & jnp.isfinite(x.upper) & jnp.isfinite(x.upper - x.lower)
-    if x.undefined is not None and not program.names.isdisjoint(DECIDING):
+    if x.undefined is not None and any(part.name in DECIDING for part in program.operations):
         bounded &= ~x.undefined.holds  # where x is nan, a comparison in f has a result that belongs to no t
     lower, upper = (jnp.where(bounded, end, 0) for end in bounds(x))
     kinks = brackets_of(program, x.dtype).kinks.reshape(-1, *[1] * lower.ndim)
@@ -66,8 +65,7 @@ def affine_enclosure(program, x, everything, pieces=8):
     slope, smooth = derivative(program, piece)
     y = natural(program, Interval(*(jnp.concatenate([cuts, ends]) for ends in (piece.lower, piece.upper))))
     n = len(cuts)
-    upper, *ends, smooth = computed_once(upper, *bounds(slope), *bounds(y), smooth)
-    slope, y = Interval(*ends[:2]), Interval(*ends[2:])
+    upper, slope, y, smooth = computed_once(upper, slope, y, smooth)
     values, over = Interval(y.lower[:n], y.upper[:n]), Interval(y.lower[n:], y.upper[n:])
     chord = (values.midpoint[-1] - values.midpoint[0]) / (upper - lower)
     chord = jnp.clip(chord, slope.lower.min(axis=0), slope.upper.max(axis=0))
@@ -84,8 +82,7 @@ def affine_enclosure(program, x, everything, pieces=8):
     excess = jnp.where((rise == 0) | (fall == 0), 0, excess)
     excess = jnp.where(smooth & ~jnp.isnan(excess), excess, jnp.inf)
     whole = subtract(over, multiply(chord, piece))
-    chord, *ends, excess = computed_once(chord, *bounds(whole), *bounds(rest), excess)
-    whole, rest = Interval(*ends[:2]), Interval(*ends[2:])
+    chord, whole, rest, excess = computed_once(chord, whole, rest, excess)
     low = jnp.maximum(whole.lower, round_down(jnp.minimum(rest.lower[:-1], rest.lower[1:]) - excess))
     high = jnp.minimum(whole.upper, round_up(jnp.maximum(rest.upper[:-1], rest.upper[1:]) + excess))
     low, high = low.min(axis=0), high.max(axis=0)

@@ -1,10 +1,8 @@
 """Outward rounding: what has to be added to XLA's floating-point results so that they bound the exact ones.
 
-XLA on the CPU rounds to nearest, but it reorders sums, contracts `a * b + c`, turns `a / constant` into a
-product, folds `(a + c1) + c2`, and reads and writes every subnormal number as zero. Bounds are therefore
-moved on their bit patterns, where no such rewriting applies, and none is ever left subnormal: between zero
-and the smallest normal number there is nothing to compute with. Arguments below are normal or zero too
-(`normal_down`, `normal_up`).
+XLA on the CPU rounds to nearest, but it reorders sums, contracts `a * b + c`, turns `a / constant` into a product,
+folds `(a + c1) + c2`, and reads and writes subnormal numbers as zero. So bounds are moved on their bit patterns, to
+which no such rewriting applies, and arguments and results are normal or zero (`normal_down`, `normal_up`).
 """
 
 import functools
@@ -15,32 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-__all__ = [
-    "ELEMENTARY",
-    "computed_once",
-    "dot_bounds",
-    "elementary_bounds",
-    "in_order",
-    "normal_down",
-    "normal_up",
-    "round_down",
-    "round_up",
-    "sum_down",
-    "sum_error",
-    "whole_where",
-]
+__all__ = ["ELEMENTARY", "computed_once", "dot_bounds", "elementary_bounds", "round_down", "round_up", "sum_down"]
 
-# Monotone elementary functions: error bounds of XLA's, in steps on the float32 and the float64 grid; the
-# start of the domain; the least and the greatest value; the direction.
+# Monotone elementary functions: error bounds of XLA's, in steps on the float32 and the float64 grid; the start of the
+# domain; the least and the greatest value; the direction.
 #
-# What this package calls proven is proven given these bounds, which are measured: XLA promises none. They are more
-# than three times the largest distance from the correctly rounded result that was found on the CPU with jax 0.10.2
-# (results/tables/elementary.csv, by tests/verify/elementary.py), in float32, where it is four, among all 2^32
-# arguments, in float64 among 2^25. Samples show no more with jax 0.12.0, and with SSE4.2, AVX and AVX2 in place of
-# AVX-512, but for tanh without FMA: 6 and 8 steps. In float64 log1p loses 7 bits between 1 - sqrt(2) and
-# sqrt(1/2) - 1, where jax 0.10 takes a rational approximation made for what lies above; jax 0.12 is within 2 steps.
-# erfc(x) loses what the rounding of x^2 does to exp(-x^2), up to 2^9 steps, and a few more. `self_check` tries the
-# bounds on the machine at hand.
+# What this package calls proven is proven given these bounds, which are measured: XLA promises none. They are at
+# least four (float32, all 2^32 arguments) and three times (float64, 2^25 arguments) the largest distance from the
+# correctly rounded result on the CPU with jax 0.10.2 (results/tables/elementary.csv, by tests/verify/elementary.py).
+# Samples show no more with jax 0.12.0, and with SSE4.2, AVX and AVX2 in place of AVX-512, but for tanh without FMA: 6
+# and 8 steps. In float64 log1p of jax 0.10 loses 7 bits between 1 - sqrt(2) and sqrt(1/2) - 1; jax 0.12 is within 2
+# steps. erfc(x) loses what the rounding of x^2 does to exp(-x^2), up to 2^9 steps. `self_check` tries the bounds on
+# the machine at hand.
 ELEMENTARY = {
     "exp": (24, 8, -np.inf, 0, np.inf, 1),
     "expm1": (24, 16, -np.inf, -1, np.inf, 1),
@@ -58,8 +42,8 @@ ELEMENTARY = {
 def round_down(value, steps=1):
     """A lower bound of every real number whose computed value, `steps` floats away at most, is `value`.
 
-    A result below the smallest normal number may have been flushed to zero, so zero goes to minus that number
-    and a few steps more. Overflow goes to the largest finite numbers, NaN (inf - inf) to minus infinity.
+    Zero may have been flushed: its bound is below minus the smallest normal number. That of infinity is the largest
+    finite number, that of NaN (inf - inf) minus infinity.
     """
     return _moved(value, steps, -np.inf)
 
@@ -70,10 +54,7 @@ def round_up(value, steps=1):
 
 
 def normal_down(value):
-    """The largest float that is normal or zero and not above `value`: what XLA can compute with.
-
-    A NumPy array gives one, so that what is known is not computed again each time that a program runs.
-    """
+    """The largest float that is normal or zero and not above `value`; of a NumPy array, one."""
     smallest = _smallest(value.dtype)
     if isinstance(value, np.ndarray | np.generic):
         return np.where(np.abs(value) < smallest, np.where(value < 0, -smallest, value.dtype.type(0)), value)
@@ -93,7 +74,7 @@ def _normal_down(value):
 
 
 def in_order(value):
-    """Integers in the order of numbers, of which XLA would take the subnormal ones to be equal to zero."""
+    """Integers in the order of the numbers; XLA itself compares subnormal numbers as zero."""
     integer = _integer(value.dtype)
     is_numpy = isinstance(value, np.ndarray | np.generic)
     bits = value.view(integer) if is_numpy else lax.bitcast_convert_type(value, integer)
@@ -103,10 +84,7 @@ def in_order(value):
 
 @functools.partial(jax.jit, static_argnames="name")
 def elementary_bounds(name, lower, upper):
-    """Bounds of a function of the table above over [lower, upper], or over the part of it inside the domain.
-
-    Where there is no such part they are infinite.
-    """
+    """Bounds of a function of `ELEMENTARY` over the part of [lower, upper] in its domain; infinite where none is."""
     steps32, steps64, start, least, greatest, direction = ELEMENTARY[name]
     steps = steps64 if lower.dtype == jnp.float64 else steps32
     outside = upper < start
@@ -121,21 +99,21 @@ def whole_where(mask, lower, upper):
     return jnp.where(mask, -jnp.inf, lower), jnp.where(mask, jnp.inf, upper)
 
 
-def computed_once(*arrays):
-    """The same arrays, the first of which holds no nan, in a place where XLA computes them once.
+def computed_once(*values):
+    """The same arrays or intervals, the first an array without nan, computed once by XLA.
 
-    Otherwise each loop that XLA fuses computes again all that leads to it, for both bounds and for each generator,
-    which takes time to compile and to run. XLA keeps a loop without iterations, but drops an optimization barrier.
+    Else each loop that XLA fuses computes again all that leads to it, for both bounds and for each generator. XLA
+    keeps a loop without iterations, but drops an optimization barrier.
     """
 
-    def other(arrays):
-        return [jnp.where(jnp.isnan(x), jnp.inf, x) if jnp.issubdtype(x.dtype, jnp.floating) else ~x for x in arrays]
+    def changed(x):
+        return jnp.where(jnp.isnan(x), jnp.inf, x) if jnp.issubdtype(x.dtype, jnp.floating) else ~x
 
-    return lax.while_loop(lambda arrays: jnp.isnan(arrays[0]).any(), other, list(arrays))
+    return lax.while_loop(lambda values: jnp.isnan(values[0]).any(), lambda x: jax.tree.map(changed, x), values)
 
 
 def sum_error(n, dtype):
-    """Bounds the relative error of a sum or inner product of n terms, in whatever order, with or without FMA.
+    """A bound of the relative error of a sum or inner product of n terms, in any order, with or without FMA.
 
     gamma_n = n u / (1 - n u) and |fl(sum x_i y_i) - sum x_i y_i| <= gamma_n sum |x_i y_i|, underflow apart
     (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1). Infinite where n u >= 1/4.
@@ -161,9 +139,8 @@ def dot_bounds(a, b, dimensions):
     """Bounds of A B for A within a and B within b, each a pair of bounds or an array, which is a constant.
 
     The midpoint-radius product (Rump, Fast and parallel interval arithmetic, BIT 39, 1999): |A - m| <= r and
-    |B - p| <= s put A B within |m| s + r (|p| + s) of m p. With a constant operand, r = 0, that is the range
-    of the linear map, W+ l + W- u, up to rounding; for two intervals its radius is at most 1.5 times the
-    least one. Rounding adds gamma_n |m| |p|. `dimensions` are those of lax.dot_general.
+    |B - p| <= s put A B within |m| s + r (|p| + s) of m p: the range of the linear map where one is a constant, at
+    most 1.5 times as wide for two intervals. Rounding adds gamma_n |m| |p|. `dimensions`: those of lax.dot_general.
     """
     (m, r), (p, s) = _ball(a), _ball(b)
     n = math.prod(m.shape[axis] for axis in dimensions[0][0])
@@ -209,7 +186,7 @@ def _moved(value, steps, limit):
 
 
 def _smallest(dtype):
-    _integer(dtype)  # or it is refused
+    _integer(dtype)  # refuses other types
     return np.finfo(dtype).smallest_normal
 
 

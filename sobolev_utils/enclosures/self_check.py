@@ -1,8 +1,7 @@
-"""A check, when enclosures are first used, that this machine's arithmetic is the one that they are built on.
+"""A check, when enclosures are first used, that this machine computes as `rounding` describes it.
 
-Enclosures hold given floating-point operations as `rounding` describes them, and the error bounds of the elementary
-functions, `rounding.ELEMENTARY`. Both are facts about XLA's programs, which other versions, processors and flags may
-change. So each function is tried once in a process, on the arguments where its measured error was largest.
+Other versions of XLA, processors and flags may compute otherwise. So each function of `rounding.ELEMENTARY` is tried
+once in a process, on the arguments where its measured error was largest.
 """
 
 import functools
@@ -28,7 +27,7 @@ MEASURED = {"backend": ("cpu",), "processor": ("x86_64", "AMD64"), "jaxlib": ("0
 
 
 class SelfCheckError(RuntimeError):
-    """What XLA computes on this machine is further from the truth than enclosures allow for."""
+    """XLA's results on this machine are further from the truth than enclosures allow for."""
 
 
 def hard_arguments(name, dtype):
@@ -44,11 +43,10 @@ def check_arithmetic(backend):
     Raises `SelfCheckError` where XLA rewrites sums as if they were exact, or computes without NaN and infinities.
     """
     here = {"backend": backend, "processor": platform.machine(), "jaxlib": jaxlib.__version__}
-    differs = [what for what, measured in MEASURED.items() if here[what] not in measured]
+    differs = [f"{k} {here[k]}, not {' or '.join(known)}" for k, known in MEASURED.items() if here[k] not in known]
     if differs:
-        text = "; ".join(f"{what} {here[what]}, not {' or '.join(MEASURED[what])}" for what in differs)
-        message = f"the error bounds of elementary functions were not measured here, nothing is proven: {text}"
-        warnings.warn(message, stacklevel=3)
+        message = "the error bounds of elementary functions were not measured here, nothing is proven: "
+        warnings.warn(message + "; ".join(differs), stacklevel=3)
     one = np.ones((), jax.dtypes.canonicalize_dtype(float))
     special = np.asarray([np.nan, np.inf, -np.inf], one.dtype)
     lost, down, up = _computed(lambda x, y, z: ((x + y) - x, round_down(z), round_up(z)), one * 2**60, one, special)
@@ -84,6 +82,6 @@ def _remedy():
 
 
 def _computed(f, *arrays):
-    """What XLA makes of f, as NumPy arrays, also while something else is traced or NaN is looked for."""
+    """The results of f under jit, as NumPy arrays, also while something else is traced or NaN is an error."""
     with jax.ensure_compile_time_eval(), jax.debug_nans(False), jax.debug_infs(False):
         return [np.asarray(y) for y in jax.tree.leaves(jax.jit(f)(*arrays))]

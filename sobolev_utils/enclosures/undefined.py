@@ -1,9 +1,8 @@
 """Values that may be undefined (nan), of which comparisons stay undecided.
 
-Over [-1, 1] the square root is enclosed over [0, 1], the part of the box inside its domain. A comparison, though,
-has a result outside as well: `sqrt(x) >= 0` is False where sqrt(x) is nan. So an operation that may leave its domain,
-or whose result may be undefined, as inf - inf is, marks its interval, one mark for all elements, and whatever is
-computed from it is marked too. Whether a mark holds is computed only when a comparison needs it.
+Over [-1, 1] the square root is enclosed over [0, 1], the part of the box in its domain, but `sqrt(x) >= 0` is False
+where sqrt(x) is nan. So an operation whose result may be undefined, as inf - inf is, marks its interval, one mark for
+all elements, and what is computed from it is marked too. Whether a mark holds is computed when a comparison needs it.
 """
 
 import dataclasses
@@ -12,7 +11,7 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 
-from sobolev_utils.enclosures.elementwise import is_array
+from sobolev_utils.enclosures.elementwise import is_array, listed
 from sobolev_utils.enclosures.interval import Interval, bounds, has_nan, is_floating, is_known
 from sobolev_utils.enclosures.interval_arithmetic import negative
 
@@ -29,12 +28,12 @@ class Undefined:
 
     @functools.cached_property
     def own(self):
-        mask, self.condition = self.condition(), None  # which keeps the operands
+        mask, self.condition = self.condition(), None  # the condition keeps the operands in memory
         return np.asarray(mask).any() if is_known(mask) else mask.any()
 
     @functools.cached_property
     def holds(self):
-        """One boolean, of NumPy where it is known; to be asked in the trace in which the operands were made."""
+        """One boolean, of NumPy where it is known; it has to be computed in the trace that made the operands."""
         found, pending, seen = [], [self], set()
         while pending:
             node = pending.pop()
@@ -53,26 +52,27 @@ def _any(masks):
 
 
 def marked(name, rule):
-    """The rule, with the marks of its operands on its outputs; comparisons of marked values stay undecided."""
+    """The rule with a list of outputs, marked as its operands are; comparisons of marked values stay undecided."""
 
     @functools.wraps(rule)
     def marking(eqn, *args):
-        outputs = rule(eqn, *args)
-        if all(map(is_array, outputs if isinstance(outputs, list | tuple) else (*args, outputs))):
+        outputs = listed(rule(eqn, *args))
+        if all(map(is_array, (*args, *outputs))):
             return outputs
         causes = [x.undefined for x in args if isinstance(x, Interval) and x.undefined is not None]
         constants = [x for x in args if is_array(x) and is_floating(x)]
         causes += [Undefined(lambda x=x: x != x) for x in constants if not is_known(x) or has_nan(x)]
         if name in DECIDING:
-            return _opened(outputs, causes)
+            return [_undecided(outputs[0], causes)]
         if name in NO_NUMBER:
-            causes = [Undefined(lambda: NO_NUMBER[name](eqn, outputs, *args), causes)]
-        return [_with(causes, y) for y in outputs] if isinstance(outputs, list | tuple) else _with(causes, outputs)
+            causes = [Undefined(lambda: NO_NUMBER[name](eqn, outputs[0], *args), causes)]
+        return [_with(causes, y) for y in outputs]
 
     return marking
 
 
-def _opened(y, causes):
+def _undecided(y, causes):
+    """A comparison that is undecided where one of the causes holds."""
     mark = _any([cause.holds for cause in causes])
     if is_known(mark) and not mark:
         return y
@@ -99,10 +99,6 @@ def _is_infinite(x):
     return np.isinf(lower) | np.isinf(upper) if is_known(x) else jnp.isinf(lower) | jnp.isinf(upper)
 
 
-def _below(limit):
-    return lambda eqn, y, x: bounds(x)[0] < limit
-
-
 def _no_sum(eqn, y, a, b):
     (al, au), (bl, bu) = bounds(a), bounds(b)
     return ((au == np.inf) & (bl == -np.inf)) | ((al == -np.inf) & (bu == np.inf))
@@ -116,29 +112,21 @@ def _no_product(eqn, y, a, b):
     return (met[0] & _is_infinite(b)) | (_is_infinite(a) & met[1])
 
 
-def _no_quotient(eqn, y, a, b):
-    return (_holds_zero(a) & _holds_zero(b)) | (_is_infinite(a) & _is_infinite(b))
-
-
 def _no_power(eqn, y, a, b):
     base, exponent = bounds(a)[0], bounds(b)[0]
     return (base < 0) | ((base <= 0) & (exponent < 0))
 
 
-def _overflows(eqn, y, *args):
-    return _is_infinite(y)
-
-
 # Where the result may be no number. What may be infinite has an infinite bound; a sum of many may be infinite on its
 # way, too. rsqrt and pow are infinite at 0, and at -0 of the other sign, which their bounds leave out.
 NO_NUMBER = {
-    **dict.fromkeys(["sqrt", "log"], _below(0)),
-    "log1p": _below(-1),
+    **dict.fromkeys(["sqrt", "log"], lambda eqn, y, x: bounds(x)[0] < 0),
+    "log1p": lambda eqn, y, x: bounds(x)[0] < -1,
     "rsqrt": lambda eqn, y, x: bounds(x)[0] <= 0,
     "pow": _no_power,
     **dict.fromkeys(["add", "add_any"], _no_sum),
     "sub": lambda eqn, y, a, b: _no_sum(eqn, y, a, negative(b)),
     "mul": _no_product,
-    "div": _no_quotient,
-    **dict.fromkeys(["reduce_sum", "dot_general"], _overflows),
+    "div": lambda eqn, y, a, b: (_holds_zero(a) & _holds_zero(b)) | (_is_infinite(a) & _is_infinite(b)),
+    **dict.fromkeys(["reduce_sum", "dot_general"], lambda eqn, y, *args: _is_infinite(y)),
 }

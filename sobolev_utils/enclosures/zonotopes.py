@@ -1,8 +1,7 @@
 """The affine extension of JAX functions: enclosures that remember what the nodes of a layer have in common.
 
-The walker is that of `intervals`, the arithmetic that of `affine`. Before values are mixed, by a matrix or a sum,
-their own errors become symbols. A function of one variable becomes a slope and an error (see `ranges`).
-Operations without a rule here go through their interval equivalent, which keeps the range and forgets the symbols.
+Before values are mixed, by a matrix or a sum, their own errors become symbols. A function of one variable becomes a
+slope and an error (see `ranges`). Operations without a rule here have the range that interval arithmetic finds.
 """
 
 import jax
@@ -11,10 +10,10 @@ import numpy as np
 from jax import lax
 
 from sobolev_utils.enclosures import affine, intervals
-from sobolev_utils.enclosures.affine import Symbols, Zonotope, ball, common, laid_out, point, up
-from sobolev_utils.enclosures.elementwise import VARIABLE, Program, as_usual, is_array
+from sobolev_utils.enclosures.affine import Symbols, Zonotope, ball, common, point, up
+from sobolev_utils.enclosures.elementwise import VARIABLE, Program, as_usual, is_array, listed
 from sobolev_utils.enclosures.interval import Interval, bounds, is_floating
-from sobolev_utils.enclosures.interval_arithmetic import divide
+from sobolev_utils.enclosures.interval_arithmetic import converted, divide
 from sobolev_utils.enclosures.interval_rules import MOVING, NATURAL_RULES, UNCHANGED
 from sobolev_utils.enclosures.jaxpr import walk
 from sobolev_utils.enclosures.ranges import affine_enclosure, exact_range
@@ -26,9 +25,8 @@ __all__ = ["enclose"]
 def enclose(f, *, max_generators=None):
     """The affine extension of f: F(X) encloses {f(x): x in X}, rounding included, as `intervals.enclose` does.
 
-    F takes, returns and raises what that of `intervals.enclose` does; each entry of an `Interval` among its arguments
-    is a symbol. With `max_generators`, a value that is about to be mixed keeps no more symbols than that: it gives up
-    its oldest first, and those of the arguments last.
+    Arguments, results and Raises are those of `intervals.enclose`; each entry of an `Interval` argument is a symbol.
+    A value that is mixed keeps at most `max_generators` symbols, if given: the oldest go first, the arguments' last.
     """
     return intervals.extension(f, lambda: _domain(max_generators))
 
@@ -36,52 +34,45 @@ def enclose(f, *, max_generators=None):
 def _domain(limit):
     """The lift of an interval into affine arithmetic, and the rules, for one evaluation."""
     symbols = Symbols(limit)
-    own = {
+    affine_rules = {
         **dict.fromkeys(MOVING, _moving),
         "neg": lambda eqn, x: affine.negative(x),
-        "add": lambda eqn, a, b: affine.add(a, b),
-        "add_any": lambda eqn, a, b: affine.add(a, b),
-        "sub": lambda eqn, a, b: affine.subtract(a, b),
+        **dict.fromkeys(["add", "add_any"], lambda eqn, a, b: affine.add(a, b)),
+        "sub": lambda eqn, a, b: affine.add(a, affine.negative(b)),
         "mul": lambda eqn, a, b: affine.bilinear(jnp.multiply, 1, a, b),
         "div": lambda eqn, a, b: affine.bilinear(jnp.multiply, 1, a, _reciprocal(b, rules)),
-        "max": lambda eqn, a, b: affine.add(b, _positive_part(affine.subtract(a, b), rules)),
-        "min": lambda eqn, a, b: affine.subtract(b, _positive_part(affine.subtract(b, a), rules)),
+        "max": lambda eqn, a, b: affine.add(b, _positive_part(a, b, rules)),
+        "min": lambda eqn, a, b: affine.add(b, affine.negative(_positive_part(b, a, rules))),
         "select_n": _select,
         "convert_element_type": _convert,
         "reduce_sum": lambda eqn, x: affine.total(symbols.mix(x), eqn.params["axes"]),
         "dot_general": lambda eqn, a, b: affine.dot(symbols.mix(a), symbols.mix(b), eqn.params["dimension_numbers"]),
     }
-    rules = dict.fromkeys(NATURAL_RULES, _by_intervals)
-    rules |= {name: _within_range(name, rule) for name, rule in own.items()}
+    rules = {name: _within_range(name, affine_rules.get(name)) for name in NATURAL_RULES}
     rules["univariate"] = lambda program, x: _univariate(program, x, rules)
     rules |= dict.fromkeys(UNCHANGED, lambda eqn, *args: args)
     return symbols.of, rules
 
 
-def _within_range(name, own):
-    """A rule of affine arithmetic with the range that interval arithmetic finds: neither is always the tighter.
+def _within_range(name, affine_rule):
+    """A rule of affine arithmetic within the range that interval arithmetic finds: neither is always the tighter.
 
-    Operations from or to booleans and integers, which have no symbols, are left to interval arithmetic; only a select
-    takes an undecided boolean.
+    The range alone, which forgets the symbols, where there is no rule, and for operations from or to booleans and
+    integers, which have no symbols; only a select takes an undecided boolean.
     """
-    natural = NATURAL_RULES[name]
 
     def rule(eqn, *values):
-        ranges = natural(eqn, *map(_range, values))
-        takes_values = name == "select_n" or not any(isinstance(x, Interval) for x in values)
-        if not takes_values or not all(map(is_floating, _listed(ranges))):
-            return _balls(ranges)
-        outputs = own(eqn, *values)
-        for y, range_ in zip(_listed(outputs), _listed(ranges), strict=True):
+        ranges = NATURAL_RULES[name](eqn, *(x.interval if isinstance(x, Zonotope) else x for x in values))
+        has_symbols = name == "select_n" or not any(isinstance(x, Interval) for x in values)
+        if affine_rule is None or not has_symbols or not all(map(is_floating, ranges)):
+            return [ball(y) if isinstance(y, Interval) and is_floating(y) else y for y in ranges]
+        outputs = listed(affine_rule(eqn, *values))
+        for y, natural in zip(outputs, ranges, strict=True):
             if isinstance(y, Zonotope) and y.range is None:
-                y.range = range_ if isinstance(range_, Interval) else Interval(*bounds(range_))
+                y.range = natural if isinstance(natural, Interval) else Interval(*bounds(natural))
         return outputs
 
     return rule
-
-
-def _range(x):
-    return x.interval if isinstance(x, Zonotope) else x
 
 
 def _univariate(program, x, rules):
@@ -107,28 +98,15 @@ def _univariate(program, x, rules):
     return y
 
 
-def _positive_part(x, rules):
+def _positive_part(a, b, rules):
+    """max(a - b, 0)."""
+    x = affine.add(a, affine.negative(b))
     return _univariate(Program("max", jnp.maximum, (VARIABLE, np.zeros((), x.dtype))), x, rules)
 
 
 def _reciprocal(x, rules):
     one = np.ones((), x.dtype)
     return ball(divide(one, x)) if is_array(x) else _univariate(Program("div", lax.div, (one, VARIABLE)), x, rules)
-
-
-def _by_intervals(eqn, *values):
-    """An operation on the ranges of its operands, which forgets the symbols."""
-    return _balls(NATURAL_RULES[eqn.primitive.name](eqn, *map(_range, values)))
-
-
-def _listed(outputs):
-    return outputs if isinstance(outputs, list | tuple) else [outputs]
-
-
-def _balls(outputs):
-    """Ranges, or one, as values of the domain."""
-    balls = [ball(y) if isinstance(y, Interval) and is_floating(y) else y for y in _listed(outputs)]
-    return balls if isinstance(outputs, list | tuple) else balls[0]
 
 
 def _moving(eqn, *values):
@@ -141,17 +119,15 @@ def _moving(eqn, *values):
     filled = eqn.replace(params=eqn.params | {"fill_value": 0}) if eqn.primitive.name == "gather" else eqn
 
     def move(*parts, eqn=filled):
-        moved = as_usual(eqn, *(part if m else x for part, x, m in zip(parts, values, is_moved, strict=True)))
-        return list(moved) if eqn.primitive.multiple_results else [moved]
+        return listed(as_usual(eqn, *(part if m else x for part, x, m in zip(parts, values, is_moved, strict=True))))
 
     layout = common(*(x for x, m in zip(values, is_moved, strict=True) if m))
     centres = move(*(getattr(x, "centre", 0) for x in values), eqn=eqn)
     radii = move(*(getattr(x, "radius", 0) for x in values))
     generators = jax.vmap(move, [0 if m else None for m in is_moved], axis_size=sum(n for _, n in layout))(
-        *(laid_out(x, layout) if m else 0 for x, m in zip(values, is_moved, strict=True))
+        *(x.laid_out(layout) if m else 0 for x, m in zip(values, is_moved, strict=True))
     )
-    outputs = [Zonotope(*parts, layout) for parts in zip(centres, generators, radii, strict=True)]
-    return outputs if eqn.primitive.multiple_results else outputs[0]
+    return [Zonotope(*parts, layout) for parts in zip(centres, generators, radii, strict=True)]
 
 
 def _select(eqn, which, *cases):
@@ -159,8 +135,8 @@ def _select(eqn, which, *cases):
     if is_array(which):
         return _moving(eqn, which, *cases)
     decided = which.lower == which.upper
-    hull = ball(NATURAL_RULES["select_n"](eqn, which, *(Interval(*bounds(x)) for x in cases)))
-    chosen = _moving(eqn, which.lower, *(point(x) if is_array(x) else x for x in cases))
+    (hull,) = map(ball, NATURAL_RULES["select_n"](eqn, which, *(Interval(*bounds(x)) for x in cases)))
+    (chosen,) = _moving(eqn, which.lower, *(point(x) if is_array(x) else x for x in cases))
     centre = jnp.where(decided, chosen.centre, hull.centre)
     radius = jnp.where(decided, chosen.radius, hull.radius)
     return Zonotope(centre, jnp.where(decided, chosen.generators, 0), radius, chosen.layout)
@@ -168,8 +144,9 @@ def _select(eqn, which, *cases):
 
 def _convert(eqn, x):
     new = np.dtype(eqn.params["new_dtype"])
-    if not isinstance(x, Zonotope):
-        return _by_intervals(eqn, x)
+    if is_array(x):
+        y = converted(x, new)
+        return y if is_array(y) else ball(y)
     if new == x.dtype:
         return x
     error = 4 * jnp.finfo(new).epsneg * x.reach

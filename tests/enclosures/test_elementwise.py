@@ -95,13 +95,11 @@ def of_points(f, sizes=None):
     sizes = [] if sizes is None else sizes
 
     def rule(eqn, *values):
-        y = as_usual(eqn, *(v.value if isinstance(v, Point) else v for v in values)) if eqn else jnp.multiply(
-            *(v.value if isinstance(v, Point) else v for v in values)
-        )  # fmt: skip
-        return Point(y)
+        values = [v.value if isinstance(v, Point) else v for v in values]
+        return [Point(as_usual(eqn, *values) if eqn else jnp.multiply(*values))]
 
     def univariate(program, x):
-        sizes.append(program.size)
+        sizes.append(len(program.operations))
         return Point(program(x.value))
 
     rules = dict.fromkeys(INTERVAL_RULES, rule) | {"univariate": univariate}

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from verify.case import slope
 
 from sobolev_utils.enclosures.elementwise import VARIABLE, Program
 from sobolev_utils.enclosures.intervals import box, enclose
@@ -32,10 +33,6 @@ FUNCTIONS = {
 }
 BOXES = [(-5, 5), (-1, 2), (-3, -2.5), (0.5, 0.75), (2, 4), (-1.5, -1.1), (1, 3)]
 LOWER, UPPER = np.transpose(BOXES)
-
-
-def slope(f):
-    return lambda x: jax.vjp(f, x)[1](jnp.ones_like(x))[0]
 
 
 def sampled(f, n=20_001):

@@ -1,4 +1,4 @@
-"""Affine arithmetic: encloses what intervals enclose, and knows what they forget."""
+"""Affine arithmetic: its enclosures hold as those of intervals do, and are tighter where values depend on others."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from oracles import random_surrogate
 from verify.primitives import leaves
 
 from sobolev_utils.enclosures import intervals, zonotopes
-from sobolev_utils.enclosures.intervals import Interval, box
+from sobolev_utils.enclosures.intervals import box
 
 W = np.array([[1.0, -2.0, 0.5], [0.3, 0.7, -1.1], [2.0, 1.0, 1.0], [-0.4, 0.2, 0.9]])
 PROGRAMS = {
@@ -26,7 +26,7 @@ PROGRAMS = {
     "maximum": lambda x: (jnp.maximum(x, x[::-1]), jnp.minimum(x[0], x), jnp.clip(x, -0.1, 1.0)),
     "pieces": lambda x: (jnp.concatenate([x, W[0]]), jnp.stack([x, 2 * x]).T.reshape(-1)[1:5], *jnp.split(x, 3)),
     "choice": lambda x: jnp.where(x > 0.5, x * x[0], x - 1),
-    "extrema": lambda x: (x.max(), x.min()),
+    "extrema": lambda x: (x.max(), x.min(), -x[::-1]),
     "scan": lambda x: lax.scan(lambda c, w: (jnp.tanh(c * w + x), c[0]), x, W),
     "gradient": jax.grad(lambda x: jnp.sum(jax.nn.gelu(W @ x))),
     "powers": lambda x: (jnp.abs(x) + 1) ** 1.5 + (x + 3) ** -2,
@@ -48,10 +48,11 @@ def test_programs_are_enclosed_at_least_as_tightly_as_by_intervals(name):
         affine, natural = (leaves(extension(box(lower, upper))) for extension in extensions)
         for z, y, points in zip(affine, natural, jax.tree.leaves(sample(x)), strict=True):
             slack = 1e-5 if z.dtype == np.float32 else 1e-13
-            assert jnp.all(z.lower <= points + slack) and jnp.all(points - slack <= z.upper)
+            for enclosure in (z, y):
+                assert jnp.all(enclosure.lower <= points + slack) and jnp.all(points - slack <= enclosure.upper)
             assert jnp.all(z.width <= y.width * (1 + 1e-6) + 1e-12)
             if width == 0 and name != "steps":
-                assert jnp.all(z.width < 1e-11 + 20 * slack)
+                assert jnp.all(z.width < 1e-11 + 20 * slack) and jnp.all(y.width < 1e-4)
 
 
 def test_it_knows_what_two_values_have_in_common():
@@ -92,15 +93,6 @@ def test_fewer_generators_are_wider_and_still_enclose():
     assert 1.01 * all_kept < two_kept <= 1.001 * none
 
 
-def test_it_is_batched_and_nested_like_any_function():
-    f = zonotopes.enclose(lambda x: jnp.tanh(W @ x))
-    lower = np.random.default_rng(4).normal(size=(5, 3))
-    batch = jax.jit(jax.vmap(f))(Interval(lower, lower + 0.3))
-    single = jax.jit(f)(box(lower[2], lower[2] + 0.3))
-    np.testing.assert_allclose(batch.lower[2], single.lower, rtol=1e-12)
-    np.testing.assert_allclose(batch.upper[2], single.upper, rtol=1e-12)
-
-
 def test_division_by_zero_and_overflow_give_the_whole_line():
     y = jax.jit(zonotopes.enclose(lambda x: (1 / x, x / x[0], jnp.exp(1000 * x) * x)))(box([-1.0, 1.0], [1.0, 2.0]))
     assert np.isinf(y[0].lower[0]) and np.isinf(y[0].upper[0]) and np.isfinite(y[0].width[1])
@@ -108,11 +100,6 @@ def test_division_by_zero_and_overflow_give_the_whole_line():
     assert not any(np.isnan(end).any() for z in leaves(y) for end in (z.lower, z.upper))
     unbounded = jax.jit(zonotopes.enclose(lambda x: 1 / jnp.exp(x).sum()))(box(np.zeros(2), np.array([0.0, 1e3])))
     assert unbounded.lower <= 0 and 0.5 <= unbounded.upper <= 0.6
-
-
-def test_a_primitive_without_a_rule_is_named():
-    with pytest.raises(NotImplementedError, match="'sort'"):
-        zonotopes.enclose(jnp.sort)(box([0.0, 1.0], [1.0, 2.0]))
 
 
 def test_slopes_whose_sum_overflows_lose_no_error():

@@ -11,7 +11,7 @@ from verify import METHODS, networks, primitives
 from verify.programs import program_cases
 from verify.rules import rule_cases
 
-# What a method has to stand: random cases of the rules, and sampled points of the networks.
+# How much is compared for each method: random cases of the rules, and sampled points of the networks.
 CASES, POINTS = 10**6, 10**7
 BOXES, BATCHES, SEEDS = 3000, 5, range(2)
 

@@ -1,4 +1,4 @@
-"""A question to an enclosing function: a function in JAX, beside the same in exact or ball arithmetic.
+"""A case to enclose: a function in JAX, beside the same in exact or ball arithmetic.
 
 Enclosures hold for the real function with the floating-point constants of the program, so oracles round theirs too.
 """

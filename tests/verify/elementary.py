@@ -1,9 +1,9 @@
-"""Are the error bounds of the elementary functions true? `python -m verify.elementary`: half an hour.
+"""The error bounds of the elementary functions, measured: `python -m verify.elementary`, half an hour.
 
 In float32 every function is tried on all 2^32 arguments, in float64 on 2^25, of which some are searched for: in long
 vectors, in short ones and number by number. The judge is float64, or long double for float64, and ball arithmetic
 where that cannot tell, and for the largest distances. Writes results/tables/elementary.csv and the arguments that
-`self_check` asks for. With --quick it is 2^26 and 2^21 arguments, and nothing is written.
+`self_check` tries. With --quick it is 2^26 and 2^21 arguments, and nothing is written.
 """
 
 import argparse
