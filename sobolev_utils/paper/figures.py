@@ -158,7 +158,7 @@ def step_cost(table: pd.DataFrame) -> Figure:
 def beyond(study: pd.DataFrame, seeds: pd.DataFrame, published: Mapping[str, Sequence[float]]) -> Figure:
     """1 - R^2 over the number of parameters, published and ours: mean of the seeds, with a bar to the worst.
 
-    study: of `past_the_table`; seeds: R^2 of the paper's stages under several seeds, of which the fixed sample is
+    study: of `studies.extensions`; seeds: R^2 of the paper's stages under several seeds, of which the fixed sample is
     shown. The published pruned networks have 433 or 40 parameters, hence the lines.
     """
     sizes = dict.fromkeys(published, 433) | {"oversized": 83_713}
