@@ -248,7 +248,7 @@ def flip(data: bytes, i: int) -> bytes:
 
 
 def damage(world: World, tries: int, *, fault: str, change: Callable[[bytes, int], bytes]) -> Outcome:
-    """Change an artefact at up to 100 `tries` of its bytes; `lost` counts the changes that `load` does not refuse."""
+    """Change single bytes of an artefact, at up to 100 * `tries` places; count as `lost` what `load` accepts."""
     path, outcome = save(world.results, "problem", {"x": np.arange(3)}, parameters={"seed": 42}), Outcome(fault)
     whole = path.read_bytes()
     for i in range(0, len(whole), max(1, len(whole) // (100 * tries))):

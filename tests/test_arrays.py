@@ -125,7 +125,7 @@ CALLS = {
     )(n(X)),
     "random_scores": lambda n: nodes.random_scores(MODEL, KEY),
 }
-NOT_CALLED = {"Criterion", "Diverged", "Draw", "Loss", "POINTS", "Samples", "CurvedSamples", "StripSamples"}
+NOT_CALLED = {"Diverged", "Draw", "Loss", "POINTS", "Samples", "CurvedSamples", "StripSamples"}
 METHODS = (Surrogate, GaussianBasket, LeastSquaresMonteCarlo)
 
 

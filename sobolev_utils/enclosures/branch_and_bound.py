@@ -1,4 +1,4 @@
-"""Enclosures over a box by the union of enclosures over sub-boxes, split where these are widest."""
+"""Enclosures over a box by the union of enclosures over sub-boxes, split where their excess is largest."""
 
 import sys
 import time
@@ -19,8 +19,9 @@ def enclose_subdivided(
 ) -> Interval:
     """The union over sub-boxes of enclosures, rows (size,).
 
-    `examine(x, parent)` returns an enclosure over x within that of the parent, its excess, and the axis along which x
-    is to be split. A step splits the batch / 2 sub-boxes of largest positive excess.
+    `examine(x, parent)` returns an enclosure over x within that of the parent, its excess (a measure of how much too
+    wide it is), and the axis along which x is to be split. A step splits the batch / 2 sub-boxes of largest positive
+    excess.
     """
     if boxes < 1 or batch < 2:
         raise ValueError(f"need at least 1 sub-box and a batch of 2, got {boxes} and {batch}")

@@ -12,12 +12,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sobolev_utils.enclosures.elementwise import ELEMENTWISE, ONE, VARIABLE, Program, as_usual, factored, is_array
+from sobolev_utils.enclosures.elementwise import (
+    ELEMENTWISE,
+    ONE,
+    VARIABLE,
+    Program,
+    as_usual,
+    factored,
+    is_array,
+    listed,
+)
 
 __all__ = ["Chain", "extend", "settle"]
 
-# The largest number of operations of a chain: more than an activation and its derivatives have, of which XLA would
-# take minutes to compile a few times as many.
+# The largest number of operations of a chain. An activation and its derivatives have fewer; a program a few times as
+# long takes XLA minutes to compile.
 LARGEST = 32
 LINEAR = "neg copy convert_element_type mul div add sub add_any select_n".split()
 
@@ -49,7 +58,7 @@ def settle(value, rules):
         is_root = value.program is VARIABLE
         result = value.root if is_root else rules["univariate"](value.program, value.root)
         if value.scale is not None:
-            (result,) = rules["mul"](None, settle(value.scale, rules), result)
+            (result,) = listed(rules["mul"](None, settle(value.scale, rules), result))
         value.settled = result
     return value.settled
 

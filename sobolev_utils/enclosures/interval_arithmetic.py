@@ -24,7 +24,19 @@ from sobolev_utils.enclosures.rounding import (
 )
 from sobolev_utils.enclosures.self_check import check_elementary
 
-__all__ = ["absolute", "add", "converted", "divide", "dot", "elementary", "multiply", "negative", "power", "total"]
+__all__ = [
+    "absolute",
+    "add",
+    "converted",
+    "divide",
+    "dot",
+    "elementary",
+    "multiply",
+    "negative",
+    "power",
+    "subtract",
+    "total",
+]
 
 
 def negative(x):

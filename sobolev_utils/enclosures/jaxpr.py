@@ -21,8 +21,7 @@ def walk(jaxpr, consts, args, rules):
     A value is an element of the domain or an array, which stands for itself. `rules` maps the name of a primitive to
     `rule(eqn, *values)`, which returns a list of outputs, or the only one. Operations on indices and masks alone are
     computed as usual, calls are walked into, and scans are unrolled. With a rule "univariate", elementwise programs
-    of one variable are gathered (see `chains`) and evaluated by `rules["univariate"](program, value)`; the rule "mul"
-    has to return a list then.
+    of one variable are gathered (see `chains`) and evaluated by `rules["univariate"](program, value)`.
 
     Raises NotImplementedError for a primitive without a rule, and what a rule raises for operands that it does not
     take, with the primitive and its source line.

@@ -13,7 +13,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-__all__ = ["ELEMENTARY", "computed_once", "dot_bounds", "elementary_bounds", "round_down", "round_up", "sum_down"]
+__all__ = [
+    "ELEMENTARY",
+    "computed_once",
+    "dot_bounds",
+    "elementary_bounds",
+    "in_order",
+    "normal_down",
+    "normal_up",
+    "round_down",
+    "round_up",
+    "sum_down",
+    "sum_error",
+    "whole_where",
+]
 
 # Monotone elementary functions: error bounds of XLA's, in steps on the float32 and the float64 grid; the start of the
 # domain; the least and the greatest value; the direction.
@@ -54,7 +67,7 @@ def round_up(value, steps=1):
 
 
 def normal_down(value):
-    """The largest float that is normal or zero and not above `value`; of a NumPy array, one."""
+    """The largest float that is normal or zero and not above `value`; an array of NumPy where `value` is one."""
     smallest = _smallest(value.dtype)
     if isinstance(value, np.ndarray | np.generic):
         return np.where(np.abs(value) < smallest, np.where(value < 0, -smallest, value.dtype.type(0)), value)

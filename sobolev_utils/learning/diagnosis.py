@@ -35,7 +35,9 @@ def check_weights(model: Surrogate) -> None:
 
 
 def warn_of_scale(model: Surrogate, samples: Samples, name: str) -> None:
-    """Warn where inputs or labels, in the surrogate's own coordinates, are larger than 10 or smaller than 0.01."""
+    """Warn where inputs or labels, in the surrogate's own coordinates, are not near a mean of 0 and a deviation of 1:
+    where one of the two is more than 10, or both together are less than 0.01.
+    """
     off = []
     for what, array, centre, unit in (
         ("inputs", samples.x, model.x_mean, model.x_std),

@@ -54,6 +54,8 @@ def hvp(f: Callable[[jax.Array], jax.Array], x: jax.Array, directions: jax.Array
     """
     x = as_floats(x, name="inputs")
     directions = checked_vectors("directions", directions, x)
+    if x.ndim != 2:
+        raise ValueError(f"inputs must have shape (n_samples, n), got {x.shape}")
 
     def gradient(x):
         y, pullback = jax.vjp(f, x)
@@ -71,7 +73,7 @@ def checked_vectors(name: str, vectors: jax.Array, like: jax.Array) -> jax.Array
     vectors = as_floats(vectors, like.dtype, name=name)
     shape = vectors.shape
     if len(shape) < 2 or shape[:1] + shape[2:] != like.shape or shape[1] == 0:
-        expected = ", ".join(map(str, (like.shape[0], "k", *like.shape[1:])))
+        expected = ", ".join(map(str, (*like.shape[:1], "k", *like.shape[1:])))
         raise ValueError(f"{name} must have shape ({expected}), got {shape}")
     return vectors
 

@@ -79,6 +79,7 @@ class LeastSquaresMonteCarlo:
         shapes, those of the payoff and the control included.
         """
         x = as_floats(x, name="spots")
+        self.basket.underlying(x)  # which refuses another number of assets
         p = as_floats(p, x.dtype, name="increments")
         if p.shape != x.shape:
             raise ValueError(f"increments must have shape {x.shape}, one row for each label, got {p.shape}")

@@ -45,7 +45,7 @@ def exact_bachelier(mu: float, sigma: float, s0, times, increments) -> jax.Array
 
 
 def _path(step: Callable, s0, *inputs: jax.Array) -> jax.Array:
-    """s0, and what step(s, *row) makes of it with one row of the inputs after another; the last are increments."""
+    """The states s0, s1, ... with s_{k+1} = step(s_k, *row k of each input); the last input are the increments."""
     increments = inputs[-1]
     s0 = jnp.broadcast_to(as_floats(s0, increments.dtype, name="the start"), increments.shape[1:])
 

@@ -36,7 +36,10 @@ def kernel_environment(scratch: Path) -> dict[str, str]:
 
 
 def socket_folder() -> tempfile.TemporaryDirectory:
-    """A new folder whose path is short enough for sockets, even if $TMPDIR is too long. Raises OSError for none."""
+    """A new folder whose path is short enough for sockets, even if $TMPDIR is too long.
+
+    Raises OSError if there is none.
+    """
     for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):
         if len(os.fsencode(parent)) <= SOCKET_PATH and os.access(parent, os.W_OK | os.X_OK):
             return tempfile.TemporaryDirectory(dir=parent)

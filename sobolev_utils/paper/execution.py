@@ -19,7 +19,16 @@ from sobolev_utils.paper.environment import jax_fault, kernel_environment, socke
 from sobolev_utils.paper.files import write_bytes
 from sobolev_utils.paper.fingerprints import CODE, cells
 
-__all__ = ["ReproductionError", "end_in_good_order", "keep_outputs", "read_parameters", "run_notebook", "tell"]
+__all__ = [
+    "CELL_TIMEOUT",
+    "SAFE",
+    "ReproductionError",
+    "end_in_good_order",
+    "keep_outputs",
+    "read_parameters",
+    "run_notebook",
+    "tell",
+]
 
 CELL_TIMEOUT = 900  # seconds; the slowest cell takes a twentieth of that on two cores
 WIDGET = "application/vnd.jupyter.widget-view+json"

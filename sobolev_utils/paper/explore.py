@@ -76,7 +76,7 @@ class Explorer:
         return self.controls["level"].value + np.array(above)
 
     def compare(self, surrogate: Surrogate | None = None) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
-        """Surrogate and closed form, and where the box holds the equivalent spots, (m,); the surrogate is the chosen.
+        """A surrogate (None: the chosen one), the closed form, and where the box holds the equivalent spots, (m,).
 
         Both are price (m,), delta (m, n_assets) and gamma (m,): in row 0 at the spots, in the others with the basket
         at `LEVELS`, all assets shifted alike.

@@ -67,7 +67,7 @@ def write_provenance(
     record = {
         "versions": versions(),
         "parameters": {notebook.stem: as_run[notebook.stem] for notebook in notebooks if notebook.stem in as_run},
-        "sources": CODE | digests | {lock.name: fingerprint(lock)},
+        "sources": CODE | digests | ({lock.name: fingerprint(lock)} if lock.is_file() else {}),
         "results": {file.relative_to(results).as_posix(): fingerprint(file) for file in recorded},
     }
     return write_bytes(path, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())

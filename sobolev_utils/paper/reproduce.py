@@ -8,7 +8,7 @@ import argparse
 import ast
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from sobolev_utils.paper.artifacts import ArtifactError, results_folder
@@ -57,23 +57,29 @@ def as_run(paths: Sequence[Path], given: Mapping[str, object]) -> dict[str, dict
 
 
 def run_notebooks(
-    paths: Sequence[Path], results: Path, has: Mapping[str, Mapping[str, object]], options: argparse.Namespace
+    paths: Sequence[Path],
+    results: Path,
+    has: Mapping[str, Mapping[str, object]],
+    given: Collection[str] = (),
+    *,
+    force: bool = False,
+    timeout: float = CELL_TIMEOUT,
 ) -> None:
-    """Run those of `paths` for which something changed since their last run, or all by the `options`.
+    """Run those of `paths` for which something changed since their last run, or all by `force`.
 
-    has: what each runs with, by stem. For one process at a time: see `alone`. Raises `ReproductionError` where one
-    fails and, before any work, as `waits` does.
+    has: what each runs with, by stem; given: the names of parameters that are not left at their defaults. For one
+    process at a time: see `alone`. Raises `ReproductionError` where one fails and, before any work, as `waits` does.
     """
-    order, given = waits(paths), dict(options.parameters)
+    order = waits(paths)
 
     def run(path: Path) -> None:
         known = known_before(path, has[path.stem])
-        why = reason_to_run(path, results, known) or "all are to run" * options.force
+        why = reason_to_run(path, results, known) or "all are to run" * force
         tell(path.stem, f"runs: {why}" if why else "skipped, nothing changed")
         if not why:
             return
         chosen = {name: value for name, value in has[path.stem].items() if name in given}
-        noted = run_notebook(path, results, chosen, timeout=options.timeout)
+        noted = run_notebook(path, results, chosen, timeout=timeout)
         if extra := undeclared(path, noted):
             raise ReproductionError(f"{path.stem}: its head does not name {', '.join(extra)}")
         write_record(path, results, {**known, **noted})
@@ -98,7 +104,8 @@ def main(arguments: Sequence[str] | None = None, *, notebooks: Path = NOTEBOOKS)
         chosen = [path for stem, path in every.items() if stem in (options.stems or every)]
         has = as_run(chosen, {name: parameter_value(text) for name, text in options.parameters})
         with alone(results):
-            run_notebooks(chosen, results, has, options)
+            given = [name for name, _ in options.parameters]
+            run_notebooks(chosen, results, has, given, force=options.force, timeout=options.timeout)
             for path in chosen if options.keep_outputs else []:
                 keep_outputs(path, results / "notebooks" / path.name)
             write_provenance(results, list(every.values()), has)

@@ -13,7 +13,7 @@ from sobolev_utils.paper.fingerprints import cells
 
 __all__ = ["declared", "run_time", "run_together", "undeclared", "waits"]
 
-AT_ONCE = min(3, os.cpu_count() or 1)  # notebooks
+AT_ONCE = min(2, os.cpu_count() or 1)  # notebooks
 
 
 def _head(path: Path, part: str) -> str:
@@ -41,7 +41,9 @@ def run_time(path: Path) -> float:
 
 
 def undeclared(path: Path, files: Iterable[str]) -> list[str]:
-    """The artefacts and tables among `files`, by their path from the results, that the head names in no format."""
+    """The artefacts and tables among `files`, by their path from the results, that the head does not name.
+
+    A table is named by any of its formats."""
     named = {os.path.splitext(file)[0] for part in ("Reads", "Writes") for file in declared(path, part)}
     used = [file for file in files if file.startswith(("data/", "tables/"))]
     return [file for file in used if os.path.splitext(file)[0] not in named]
@@ -61,14 +63,16 @@ def waits(paths: Sequence[Path]) -> dict[Path, list[Path]]:
         raise ReproductionError(f"the heads of {stuck} make them wait for one another: see **Reads**") from None
 
 
-def run_together(waits: dict[Path, list[Path]], run: Callable[[Path], None], seconds: Mapping[Path, float]) -> None:
-    """Call `run(path)` for notebooks `AT_ONCE` at a time, each after those that it waits for, which stand before it.
+def run_together(
+    waits: Mapping[Path, Sequence[Path]], run: Callable[[Path], None], seconds: Mapping[Path, float]
+) -> None:
+    """Call `run(path)` for notebooks `AT_ONCE` at a time, each after those that it waits for.
 
     Of those that are ready, the one with the longest critical path of `seconds` starts first. Raises what the first
     to fail raises, or KeyboardInterrupt, when all others have been ended.
     """
     order, ready, running, longest = TopologicalSorter(waits), [], {}, {}
-    for path in reversed(waits):
+    for path in reversed(tuple(TopologicalSorter(waits).static_order())):
         longest[path] = seconds[path] + max((longest[other] for other in longest if path in waits[other]), default=0)
     order.prepare()
     with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -1,6 +1,7 @@
-"""Slabs: a box of inputs seen along the direction in which the gradients of a network vary most.
+"""Slabs of a box, cut across the direction along which a network varies most.
 
-A network that is nearly a function of w'x alone varies in a thin slab of w'x by little, however wide the box is.
+Let w be the leading eigenvector of E g g', with the gradients g of the network at points of the box. A network that
+is nearly a function of w'x alone varies little in a thin slab a <= w'x <= b, however wide the slab is otherwise.
 """
 
 import jax
@@ -24,10 +25,10 @@ def active_gradients(model: Surrogate, inputs: Interval, points: int = 2**12) ->
 def slabs(gradients: jax.Array, inputs: Interval) -> tuple[jax.Array, Interval, Interval]:
     """Axes A, a box of s = (t, u), and a slack e: each x of the box is A s + e for some of them.
 
-        x = w t / w'w + (I - w w' / w'w) u,    w the first principal direction of the gradients, u in the box
+        x = w t / w'w + (I - w w' / w'w) u,    u in the box
 
-    With u = x and t = w'x, A s is x but for the rounding of A, whose entries are at most 1 in magnitude, each with an
-    error of a few roundings. In double precision; so is the box.
+    gradients: (n_points, n_inputs). With u = x and t = w'x, A s is x but for the rounding of A, whose entries are at
+    most 1 in magnitude, each with an error of a few roundings. All in double precision.
     """
     lower, upper = (np.asarray(end, float) for end in (inputs.lower, inputs.upper))
     w = np.asarray(principal_directions(gradients, 1))[0]

@@ -1,7 +1,8 @@
 """Choosing nodes: which of a layer's nodes stay, so that the next layer can receive what it received from all.
 
 The nodes and what the next layer receives are given at points, as values and derivatives, one below the other; the
-first column belongs to the bias, and always stays. A node counts by what it contributes that the others cannot.
+first column belongs to the bias, and always stays. Nodes are chosen greedily, by the part of each that
+those chosen before do not explain.
 """
 
 from collections.abc import Callable
@@ -64,7 +65,7 @@ def matching_pursuit(layer: Layer, count: int, *, exchange: bool = True) -> np.n
 
 
 def pivoted_qr(layer: Layer, count: int) -> np.ndarray:
-    """The first pivots of a QR decomposition of the nodes: one by one the node of which the others leave most.
+    """The first pivots of a QR decomposition of the nodes: one by one the node with the largest residual.
 
     The interpolative decomposition of a layer (Chee et al. 2022), whatever the next layer takes from it. Returns
     sorted places (count,).

@@ -1,7 +1,7 @@
 """Conditional significance: the significance of what remains of a node once those that stay have explained it.
 
-With z_j what is left of node j after its projection on the nodes chosen so far and the constant, enclosed over the
-whole box, and the enclosure of the adjoint of node j, the next node to stay is the one of largest
+Let z_j be what is left of node j after its projection on the nodes chosen so far and on the constant. With the
+enclosures of z_j and of the adjoint of node j over the box, the next node to stay is the one of largest
 
     S_j = width([z_j]) * max |[adjoint of node j]|.
 
@@ -27,8 +27,8 @@ __all__ = ["conditional_significance"]
 def conditional_significance(model: Surrogate, inputs: Interval, *, n_slabs: int = 64) -> Choice:
     """A choice by conditional significance over the box `inputs`, (n_inputs,), for `reconstruct`.
 
-    Enclosures are those of affine arithmetic in double precision, united over slabs (see
-    `active_subspace`). The projection is a least-squares fit at the points of the reconstruction.
+    Enclosures are those of affine arithmetic in double precision, united over slabs, which cover the box but for
+    rounding (see `active_subspace`). The projection is a least-squares fit at the points of the reconstruction.
     """
     with jax.enable_x64(True):
         axes, whole, _ = slabs(active_gradients(model, inputs), inputs)
@@ -37,7 +37,7 @@ def conditional_significance(model: Surrogate, inputs: Interval, *, n_slabs: int
         lower[:, 0], upper[:, 0] = ends[:-1], ends[1:]
         cover = box(lower, upper)
         _, adjoints = jax.jit(jax.vmap(zonotopes.enclose(nodes_along(model, axes))))(cover)
-        loudest = [np.asarray(adjoint.magnitude).max(axis=0) for adjoint in adjoints]
+        largest = [np.asarray(adjoint.magnitude).max(axis=0) for adjoint in adjoints]
 
     @cache
     def enclosed(number: int):
@@ -48,8 +48,9 @@ def conditional_significance(model: Surrogate, inputs: Interval, *, n_slabs: int
 
     def choose(layer: Layer, count: int) -> np.ndarray:
         lengths = np.linalg.norm(layer.nodes, axis=0)
-        columns = layer.nodes / np.where(lengths > 0, lengths, 1)
-        slopes, chosen = loudest[layer.number][layer.candidates], [0]
+        lengths = np.where(lengths > 0, lengths, 1)
+        columns = layer.nodes / lengths
+        slopes, chosen = largest[layer.number][layer.candidates], [0]
         every = np.append(0, 1 + layer.candidates)
         while len(chosen) <= count:
             fitted = np.linalg.lstsq(columns[:, chosen], layer.nodes, rcond=DEPENDENT)[0] / lengths[chosen, None]
@@ -59,7 +60,8 @@ def conditional_significance(model: Surrogate, inputs: Interval, *, n_slabs: int
             coefficients[every] = left[:, 1:]
             with jax.enable_x64(True):
                 z = enclosed(layer.number)(cover, jnp.asarray(coefficients))
-            significance = (np.asarray(z.upper).max(axis=0) - np.asarray(z.lower).min(axis=0)) * slopes
+            width = np.asarray(z.upper).max(axis=0) - np.asarray(z.lower).min(axis=0)
+            significance = np.multiply(width, slopes, where=(width > 0) & (slopes > 0), out=np.zeros(len(width)))
             significance[np.array(chosen[1:], int) - 1] = -1
             chosen.append(1 + int(np.argmax(significance)))
         return np.sort(chosen[1:]) - 1

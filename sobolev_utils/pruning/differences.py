@@ -1,25 +1,27 @@
 r"""How far two networks differ, in value and in every derivative: bounds that are proven over a whole box of inputs.
 
 A removed node becomes an affine function of those that stay, c_0 + sum_i c_i n_i (a constant, where all c_i are 0).
-Let f_0 be the large network and f_1 the small one. In f_t a node that stays receives (1 - t)(n W + b) + t (m C + c):
-n are the nodes of the layer before and W, b the weights of the large network; m are the nodes that stay, of the last
-layer before of which any do, and C, c the weights of the small network. A node that does not stay receives n W + b.
+Let f_0 be the large network, f_1 the small one, and f_t, for 0 <= t <= 1, a network with the nodes of the large one.
+In it the input of a node that stays is (1 - t) (n W + b) + t (m C + d): n are the nodes of the preceding layer, m
+those nodes that stay of the nearest preceding layer that keeps any; W, b and C, d are the weights and biases of the
+large and of the small network. The input of a node that does not stay is n W + b.
 
-Theorem. With the adjoints a_l of what layer l receives, and the residuals r_l = (m C + c) - (n W + b) of its nodes
+Theorem. With the adjoints a_l of the inputs of layer l, and the residuals r_l = (m C + d) - (n W + b) of its nodes
 that stay (0 for the others), both in f_t at x,
 
     f_1(x) - f_0(x) = int_0^1 sum_l a_l . r_l dt,    |f_1(x) - f_0(x)| <= sum_l max_t |a_l . r_l|,
 
-and the same holds of the gradient, with the derivatives of a_l . r_l in x. Proof. The derivative of f_t in t is that
-of the output in what each layer receives, times the derivative of that in its own t, which is r_l. At t = 0 this is
-the large network; at t = 1 nodes that do not stay enter no layer, so it is the small one. For constants, C = W on the
-nodes that stay, and r_l = sum_i (c_i - n_i) W_i.
+and the same holds of the gradient, with the derivatives of a_l . r_l in x. Proof. Give t a value t_l of its own in
+each layer: by the chain rule the derivative of the output in t_l is a_l . r_l, and the derivative in t is the sum of
+these. At t = 0 this is the large network; at t = 1 no node of the small one depends on a node that does not stay.
+For constants, C = W on the nodes that stay, and r_l = sum_i (c_i - n_i) W_i.
 
 So the change is as small as the residual of the fit, in the metric of the adjoints. What is enclosed here is
 f_1 - f_0 itself, by affine arithmetic, in which the parts that both have in common cancel. The box is covered by
 slabs (see `active_subspace`), in which a network that is a function of w'x alone varies with t alone.
 
-Proven means given the table of bounds `rounding.ELEMENTARY`, of exact functions of the floating-point weights.
+What is proven assumes that `rounding.ELEMENTARY` bounds the errors of XLA's elementary functions. It holds for the
+networks evaluated exactly with their stored weights; rounding when a network is evaluated comes on top.
 """
 
 from dataclasses import dataclass

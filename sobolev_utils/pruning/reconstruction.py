@@ -58,7 +58,9 @@ def reconstruct(
 def extended(
     large: Large, small: Small, front: Front, number: int, following: int, count: int, choose: Choice
 ) -> Front:
-    """`front`, which ends with layer `number`, with `count` nodes of it, and fitted weights into `following`."""
+    """`front` by a layer more: `count` nodes of its last layer, `number`, stay, and weights into the next,
+
+    `following`, are fitted."""
     layers, nodes, wanted = front.layers, front.nodes, small.nodes[following]
     values = activated(large.whole.model, front.received) if number else front.received
     if number == 0 and following == list(small.nodes)[1]:
@@ -82,7 +84,7 @@ def refit(
     extend: Callable[..., Front] = extended,
 ) -> Small:
     """`small` with `keep` of the nodes of each hidden layer, and the weights that follow these fitted anew."""
-    counts, front = _counts(small, keep), large.inputs
+    counts, front = _counts(small, keep), large.start
     stay = [number for number in small.nodes if counts[number]]
     for number, following in pairwise(stay):
         front = extend(large, small, front, number, following, counts[number], choose)

@@ -6,20 +6,21 @@ Theorem. Let [n] and the adjoints come from the interval analysis of one box, an
 
     |f_R(x) - f(x)| <= sum_{i in R} max |c_i - [n_i]| max |adjoint of n_i|    for all x in the box,
 
-which is sum S_i / 2 for the midpoints. Proof. Replace layer by layer, the first one first. In the natural interval
-extension the layers above l know of those below only the box [n_l], so that the adjoints of layer l are enclosed on
-all of that box: it is convex and holds the values, the constants and the segments between them. The change of step l
-is the integral of the derivative along the segment, which at a kink (relu) is one of the two that an undecided
-comparison encloses. What is left below has values in the same boxes, by induction, and above l the network is still
-the old one.
+which is sum S_i / 2 for the midpoints. Proof. Replace one layer at a time, from the inputs on. In the natural
+interval extension the layers after l use of the nodes of layer l only their intervals [n_l], so that the adjoints of
+layer l are enclosed on all of that box: it is convex and holds the values, the constants and the segments between
+them. The change of step l is the integral of the derivative along the segment, which at a kink (relu) is one of the
+two that an undecided comparison encloses. Nodes of the layers before l have values in the same intervals, by
+induction, and the layers after l are still the old ones.
 
 Adjoints of sub-boxes, or of zonotopes, are enclosed on the values that are reached, without the segments, and the
 second replacement starts from a network that has changed. `changes_enclosed` therefore encloses the derivative in t
 of the network f_t in which the nodes of R have the values n_i + t (c_i - n_i): f_R(x) - f(x) lies in its hull for t
 from 0 to 1.
 
-Proven means given the table of bounds `rounding.ELEMENTARY`, of exact functions of the floating-point weights: a
-network that is computed, and `nodes.prune`, which folds constants into a bias, add rounding errors of their own.
+What is proven assumes that `rounding.ELEMENTARY` bounds the errors of XLA's elementary functions. It holds for the
+networks evaluated exactly with their stored weights: their evaluation, and `nodes.prune`, which folds constants into
+a bias, add rounding errors of their own.
 """
 
 from collections.abc import Sequence
@@ -123,7 +124,7 @@ def changes_found(model: Surrogate, box: Interval, steps: Sequence[Step], **sear
 def changes_enclosed(
     model: Surrogate, box: Interval, steps: Sequence[Step], *, boxes: int = 2**10, batch: int = 64
 ) -> Interval:
-    """Tight enclosures of f_R - f over the box for several R, (n_steps,).
+    """Enclosures of f_R - f over the box for several R, (n_steps,), on sub-boxes.
 
     On each sub-box the derivative in t over [0, 1], intersected with the difference of the enclosures of f_R and f,
     which is the better one where much is removed. Split are the sub-boxes whose enclosures go furthest beyond what

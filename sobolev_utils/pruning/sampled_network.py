@@ -47,12 +47,13 @@ class Large:
 
     received: what each layer receives, as values and, times lambda, derivatives in k directions of the inputs:
     (1 + k, n, width). metrics: by layer a root of E g g', (width, width), where g are the adjoints of what it
-    receives: in it, a change counts by how far it moves the output, to first order. inputs: the inputs likewise, as
-    the front of a small network.
+    receives: in it, a change counts by how far it moves the output, to first order. x: the points, (n, n_inputs);
+    start: the inputs there, as the front of a small network.
     """
 
     whole: Small
-    inputs: Front
+    x: np.ndarray
+    start: Front
     received: list[np.ndarray]
     metrics: list[np.ndarray]
 
@@ -76,7 +77,7 @@ class Large:
         sizes = (model.n_inputs, *model.widths, model.n_outputs)
         nodes = dict(enumerate(map(np.arange, sizes)))
         front = Front((), (nodes[0],), start)
-        return cls(Small(model, nodes, received[-1]), front, received, [_root(g) for g in reversed(adjoints)])
+        return cls(Small(model, nodes, received[-1]), x, front, received, [_root(g) for g in reversed(adjoints)])
 
 
 def _points(inputs: Interval, n_inputs: int, points: int | np.ndarray, seed: int) -> np.ndarray:

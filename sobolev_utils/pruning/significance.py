@@ -18,7 +18,7 @@ from sobolev_utils.enclosures import intervals, zonotopes
 from sobolev_utils.enclosures.intervals import Interval
 from sobolev_utils.learning.surrogate import Surrogate
 
-__all__ = ["METHODS", "Significance", "analyse", "nodes_along", "values_and_adjoints"]
+__all__ = ["METHODS", "Significance", "analyse", "checked", "expect", "nodes_along", "values_and_adjoints"]
 
 METHODS = {
     "operations": partial(intervals.enclose, exact_ranges=False),
@@ -44,8 +44,9 @@ class Significance:
     def by_layer(self) -> list[jax.Array]:
         """S_[y]([n]_{l,i}) = width([n]_{l,i}) * max |adjoint of [n]_{l,i}|, for each layer l an array (width,).
 
-        To first order it bounds how far the output moves when the node is held at a constant within its range, in
-        units of the output (Afghan & Naumann, ICCS 2020; Kichler et al. 2024).
+        In units of the output (Afghan & Naumann, ICCS 2020; Kichler et al. 2024). For one box, by "operations" or
+        "intervals", it bounds how far the output moves when this node alone is held at a constant within its
+        interval (see `removal_bounds`); on sub-boxes or by zonotopes it estimates that.
         """
         pairs = [(value.width, adjoint.magnitude) for value, adjoint in zip(self.values, self.adjoints, strict=True)]
         # 0 for a constant node, or one without influence, even where the other factor is infinite

@@ -1,7 +1,7 @@
-"""How small can a network get? The fewest parameters with which value and derivatives stay within a tolerance."""
+"""How small can a network get? A greedy search for few nodes that keep value and derivatives within a tolerance."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 
 import jax
@@ -21,26 +21,28 @@ def smallest(
     inputs: Interval,
     tolerance: float,
     *,
-    points: int | np.ndarray = 2**9,
+    points: int | np.ndarray = 2**10,
     choose: Choice = matching_pursuit,
     seed: int = 0,
 ) -> Surrogate:
     """The smallest reconstruction of `model` that a search finds whose `relative_change` is at most `tolerance`.
 
-    The search starts from the fewest nodes that do in all layers alike. From there it takes again and again, of the
-    steps that stay within the tolerance, the one that saves most parameters: a layer goes whole, or loses half of its
-    nodes, or one. Other arguments and errors are those of `reconstruct`; ValueError also for a tolerance that is not
-    positive.
+    The search starts from the smallest equal number of nodes in all layers that meets the tolerance. Then, as long as
+    there is one, it takes of the steps within the tolerance the one that saves most parameters: a layer goes whole,
+    or loses half of its nodes, or one. Other arguments and errors are those of `reconstruct`; ValueError also for a
+    tolerance that is not positive.
     """
     if not 0 < tolerance < np.inf:
         raise ValueError(f"the tolerance must be a positive number, got {tolerance}")
     large = Large.at(model, inputs, points, 1.0, seed)
-    extend = cache(extended)  # networks that differ in their last layers have the first in common
+    extend = lru_cache(maxsize=64)(extended)  # networks that differ in their last layers have the first in common
 
     @cache
     def within(counts: tuple[int, ...]) -> Surrogate | None:
         small = refit(large, large.whole, counts, choose, extend)
-        return small.model if max(_relative(large.whole.outputs, small.outputs)) <= tolerance else None
+        if max(_relative(large.whole.outputs, small.outputs)) > tolerance:  # in double precision: no need to evaluate
+            return None
+        return small.model if max(relative_change(model, small.model, large.x)) <= tolerance else None
 
     def alike(count: int) -> tuple[int, ...]:
         return tuple(min(count, width) for width in model.widths)

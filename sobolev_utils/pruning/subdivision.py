@@ -1,4 +1,4 @@
-"""Significance on sub-boxes: enclosures over small boxes are tight, and their union encloses the whole.
+"""Significance on sub-boxes: enclosures over small boxes overestimate less, and their union encloses the whole.
 
 Splitting a box in two shrinks the overestimation in proportion to the width (interval arithmetic) or its square
 (affine arithmetic). Split are the sub-boxes whose enclosures go furthest beyond the reached ranges, along the input

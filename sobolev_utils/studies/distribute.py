@@ -30,7 +30,7 @@ def cluster(address: str = "", workers: int | None = None) -> Iterator[Client]:
     OSError where no scheduler answers.
     """
     with ExitStack() as stack:
-        if not address:  # a folder, too, for what workers leave that are killed
+        if not address:  # a folder of its own takes what killed workers leave
             scratch = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
             own = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "local_directory": scratch}
             own |= {"env": ENVIRONMENT | {"TMPDIR": scratch}, "silence_logs": logging.CRITICAL}

@@ -162,10 +162,14 @@ def test_jit_and_vmap_agree_with_the_plain_call(method, dtype, tolerance):
 
 WEIGHTS = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
 PROGRAMS = {
+    "softmax": jax.nn.softmax,
     "logsumexp": jax.scipy.special.logsumexp,
     "norm": jnp.linalg.norm,
     "variance": lambda x: (x.mean(), x.var()),
     "indexing": lambda x: (x[1], x[jnp.array([2, 0])], x.at[1].set(5.0), jnp.pad(x, 1), jnp.tile(x, 2)),
+    "extrema": lambda x: (x.max(), x.min(), -x[::-1]),
+    "pieces": lambda x: (jnp.concatenate([x, WEIGHTS[0]]), jnp.stack([x, x]).T, *jnp.split(x, 3)),
+    "scan": lambda x: lax.scan(lambda c, w: (jnp.tanh(c * w + x), c[0]), x, WEIGHTS),
     "reversed scan": lambda x: lax.scan(lambda c, a: (c * a + 1, c), x[0], x, reverse=True),
     "remat": jax.grad(jax.checkpoint(lambda x: jnp.sum(jnp.tanh(x) * x))),
     "custom_vjp": lambda x: (doubled(x), jax.grad(doubled)(x)),
@@ -173,6 +177,7 @@ PROGRAMS = {
     "vjp": lambda x: jax.vjp(lambda x: jax.nn.gelu(WEIGHTS @ x, approximate=False), x)[1](WEIGHTS[:, 0] + 0 * x[0]),
     "hessian": jax.hessian(lambda x: jnp.sum(jax.nn.silu(WEIGHTS @ x))),
     "detached": lambda x: lax.stop_gradient(x) * lax.optimization_barrier(x),
+    "precision": lambda x: x.astype(jnp.float64) / 3,
     "counting": lambda x: x * jnp.arange(3, dtype=jnp.float32) + jnp.arange(3) % 2,
     "logic": lambda x: jnp.where(((x > 0) & ~(x > 1)) | (x == 3), x, 2 * x),
     "nan guard": lambda x: jnp.where(jnp.isnan(x) | ~jnp.isfinite(x), 0.0, x),

@@ -111,3 +111,8 @@ def test_more_components_than_inputs_are_refused(k):
 def test_directions_of_another_shape_are_refused(shape):
     with pytest.raises(ValueError, match=r"directions must have shape \(16, .*got"):
         with_hvp(labelled_by(MODEL, X), MODEL, jnp.ones(shape))
+
+
+def test_one_point_alone_is_refused_by_hvp():
+    with pytest.raises(ValueError, match=r"inputs must have shape \(n_samples, n\)"):
+        hvp(MODEL, X[0], jnp.eye(3))

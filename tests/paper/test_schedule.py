@@ -47,7 +47,7 @@ def test_the_first_to_run_is_the_one_with_the_longest_critical_path(tmp_path, mo
     monkeypatch.setattr(schedule, "AT_ONCE", 1)
     short, long, first, second = (tmp_path / name for name in ("0", "1", "2", "3"))
     ran, seconds = [], {short: 10, long: 50, first: 30, second: 30}
-    run_together({short: [], long: [], first: [], second: [first]}, ran.append, seconds)
+    run_together({second: [first], short: [], long: [], first: []}, ran.append, seconds)
     assert ran == [first, long, second, short]
 
 

@@ -202,6 +202,17 @@ class TestConditionalSignificance:
         assert np.isclose(significance[chosen[0][0]], significance.max(), rtol=0.05)
         assert sorted(chosen[1] % 4) == list(range(4)) and change(model, small) < 1e-6
 
+    def test_nodes_that_are_dead_at_all_points_do_no_harm(self):
+        arrays = surrogate(3, 6, 1, activation="relu").arrays()
+        corner = np.array(
+            [2.0, 2.0, 2.0]
+        )  # of the box: one node is positive there alone, and the points are far away
+        arrays["kernel_0"][:, 2] = arrays["x_std"]
+        arrays["bias_0"][2] = -((corner - arrays["x_mean"]) / arrays["x_std"]) @ arrays["x_std"] + 1e-3
+        model, x = Surrogate.from_arrays(arrays), np.minimum(X, 1)
+        small = reconstruct(model, BOX, 5, points=x, choose=conditional_significance(model, BOX, n_slabs=4))
+        assert change(model, small, x) < 1e-6
+
 
 class TestSmallest:
     def test_it_finds_the_network_that_was_doubled(self):
@@ -216,6 +227,12 @@ class TestSmallest:
             assert change(model, small) <= tolerance
             sizes.append(small.n_parameters)
         assert sizes == sorted(sizes) and sizes[0] < sizes[-1] <= model.n_parameters
+
+    def test_the_tolerance_holds_for_the_network_as_it_is_returned(self):
+        model = surrogate(3, 6, 5, 1, dtype=np.float32)
+        for tolerance in (1e-3, 1e-7):  # below the rounding of single precision only the network itself will do
+            small = smallest(doubled(model), BOX, tolerance, points=X)
+            assert change(doubled(model), small) <= tolerance
 
     def test_of_a_constant_network_one_node_is_enough(self):
         arrays = surrogate(3, 4, 3, 1).arrays()
