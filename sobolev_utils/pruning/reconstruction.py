@@ -58,9 +58,7 @@ def reconstruct(
 def extended(
     large: Large, small: Small, front: Front, number: int, following: int, count: int, choose: Choice
 ) -> Front:
-    """`front` by a layer more: `count` nodes of its last layer, `number`, stay, and weights into the next,
-
-    `following`, are fitted."""
+    """`front` by one layer: `count` nodes of its last, `number`, stay, and weights into `following` are fitted."""
     layers, nodes, wanted = front.layers, front.nodes, small.nodes[following]
     values = activated(large.whole.model, front.received) if number else front.received
     if number == 0 and following == list(small.nodes)[1]:

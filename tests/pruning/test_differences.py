@@ -35,7 +35,7 @@ def test_every_difference_at_a_point_is_enclosed_and_the_bounds_are_tight(other)
 def test_of_a_network_and_itself_nothing_is_found_and_little_left():
     model = network(0)
     found = difference(model, model, BOX, boxes=256)
-    assert found.value_found == 0 and not found.gradient_found.any()
+    assert max(found.value_found, *found.gradient_found) < 1e-15  # the two may be compiled otherwise
     assert found.value < 0.05 * np.ptp(model(X))  # affine arithmetic does not know that both are one
 
 
