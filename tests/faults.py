@@ -170,6 +170,9 @@ def strike(
                 continue
             blow(driver, kernels)
             driver.send_signal(signal.SIGCONT)
+            if driver.wait(10 * SECONDS) == 0:  # nothing was left to do
+                outcome.lost += len(look())
+                continue
             ended(driver, since, outcome)
         kernels_end(kernels, since, outcome)
         outcome.tries += 1

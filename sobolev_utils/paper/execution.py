@@ -5,6 +5,7 @@ Jupyter, which takes more than a second to import, is imported where it runs som
 
 import ast
 import asyncio
+import atexit
 import json
 import os
 import signal
@@ -148,6 +149,8 @@ def end_in_good_order() -> None:
     for ending in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is not signal.SIG_IGN:
             signal.signal(ending, signal.default_int_handler)
+    # when all is done there is nothing to interrupt, and Python, which is ending, would die of the signal
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 def tell(stem: str, what: str) -> None:
