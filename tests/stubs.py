@@ -27,10 +27,11 @@ def command(notebooks, results, *arguments, before="pass"):
     program = f"""import signal, sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-from sobolev_utils.paper import reproduce, schedule
+from sobolev_utils.paper import execution, reproduce, schedule
 {before}
 signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.exit(reproduce.main({[*arguments, "--results", str(results)]!r}, notebooks=Path({str(notebooks)!r})))"""
+arguments, notebooks = {[*arguments, "--results", str(results)]!r}, Path({str(notebooks)!r})
+execution.end_in_good_order(lambda: reproduce.main(arguments, notebooks=notebooks))"""
     return [sys.executable, "-c", program]
 
 

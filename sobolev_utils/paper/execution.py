@@ -5,15 +5,16 @@ Jupyter, which takes more than a second to import, is imported where it runs som
 
 import ast
 import asyncio
-import atexit
 import json
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 from weakref import WeakSet
 
 from sobolev_utils.paper.environment import jax_fault, kernel_environment, socket_folder
@@ -144,13 +145,18 @@ def _fault(started: list, ended: str) -> str:
     return next((f", In [{len(started)}] `{first_line}`: {why}" for why in [*errors, ended] if why), "")
 
 
-def end_in_good_order() -> None:
-    """Let SIGTERM and SIGHUP end this process as Ctrl-C does; a hangup that `nohup` ignores is still ignored."""
+def end_in_good_order(main: Callable[[], int]) -> NoReturn:
+    """Leave this process with the exit code of `main()`, which SIGTERM and SIGHUP interrupt as Ctrl-C does.
+
+    A hangup that `nohup` ignores is still ignored. Once `main` has returned, nothing is left to interrupt.
+    """
     for ending in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is not signal.SIG_IGN:
             signal.signal(ending, signal.default_int_handler)
-    # when all is done there is nothing to interrupt, and Python, which is ending, would die of the signal
-    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    code = main()
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def tell(stem: str, what: str) -> None:

@@ -109,13 +109,13 @@ def main(arguments: Sequence[str] | None = None, *, notebooks: Path = NOTEBOOKS)
             for path in chosen if options.keep_outputs else []:
                 keep_outputs(path, results / "notebooks" / path.name)
             write_provenance(results, list(every.values()), has)
+        print(f"the results are in {results}")
     except (ReproductionError, ArtifactError, OSError) as error:
         print(f"reproduce: {error}{f'; {SAFE}' if isinstance(error, OSError) else ''}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"reproduce: interrupted; {SAFE}", file=sys.stderr)
         return 130
-    print(f"the results are in {results}")
     return 0
 
 
@@ -149,5 +149,4 @@ def parameter_value(text: str) -> object:
 
 
 if __name__ == "__main__":
-    end_in_good_order()
-    sys.exit(main())
+    end_in_good_order(main)

@@ -99,5 +99,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    end_in_good_order()
-    sys.exit(main())
+    end_in_good_order(main)

@@ -118,16 +118,23 @@ def test_a_kernel_that_does_not_start_is_a_fault_too(notebooks, results, monkeyp
 )
 def test_what_ends_a_process_ends_it_as_ctrl_c_does_but_nohup_holds(name, ignored, told):
     program = f"""
-import os, signal
+import atexit, os, signal
 from sobolev_utils.paper.execution import end_in_good_order
 if {ignored}:
     signal.signal(signal.{name}, signal.SIG_IGN)
-end_in_good_order()
-try:
-    os.kill(os.getpid(), signal.{name})
-    print("went on")
-except KeyboardInterrupt:
-    print("interrupted")"""
+
+
+def main():
+    try:
+        os.kill(os.getpid(), signal.{name})
+        print("went on")
+    except KeyboardInterrupt:
+        print("interrupted")
+    atexit.register(os.kill, os.getpid(), signal.SIGINT)  # comes too late
+    return 0
+
+
+end_in_good_order(main)"""
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout == f"{told}\n"
 
