@@ -20,8 +20,12 @@ MADE_BY = {
     "problem": "01_data_generation",
     "oversized": "02_oversized_model",
     "pruned": "03_iasa_pruning",
-    "sobolev_nn": "04_sobolev_nn_targets",
-    "sobolev_reference": "05_sobolev_reference_targets",
+    "preserved": "04_reconstruction",
+    "preserved_values": "04_reconstruction",
+    "sobolev_nn": "05_sobolev_nn_targets",
+    "preserved_nn": "05_sobolev_nn_targets",
+    "sobolev_reference": "06_sobolev_reference_targets",
+    "preserved_reference": "06_sobolev_reference_targets",
 }
 
 CHECKOUT = Path(__file__).resolve().parents[2]

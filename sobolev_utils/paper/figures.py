@@ -29,6 +29,10 @@ STAGE_NAMES = {
     "pruned": "pruned",
     "sobolev_nn": "Sobolev,\nNN targets",
     "sobolev_reference": "Sobolev,\nreference targets",
+    "preserved": "preserved,\nuntrained",
+    "preserved_values": "preserved,\nvalues",
+    "preserved_nn": "preserved,\nNN targets",
+    "preserved_reference": "preserved,\nreference targets",
 }
 BUDGET_NAMES = {"paths_8192": "fixed sample", "fresh_paths": "fresh samples", "paper_recipe": "published recipe"}
 BUDGET_COLOURS = {"paths_8192": "C0", "fresh_paths": "C2", "paper_recipe": "C3"}
@@ -58,7 +62,7 @@ def caption(figure: Figure, *studies: pd.DataFrame) -> Figure:
 
 
 def derivatives(trained: Mapping[str, Trained], test: Truth, underlying: np.ndarray, name: str) -> Figure:
-    """Value, delta and gamma of the surrogate `name` against the underlying: a row for each budget, or stage.
+    """Value, delta and gamma of the surrogate `name` against the underlying: a row for each budget, stage or name.
 
     underlying: (n_samples,), the basket of each test spot. The delta is 1'grad, the derivative along the underlying.
     """
@@ -72,7 +76,7 @@ def derivatives(trained: Mapping[str, Trained], test: Truth, underlying: np.ndar
             axis.plot(underlying, guess, ".", ms=2, alpha=0.5, rasterized=True, label=name)
             axis.plot(underlying[order], np.asarray(exact)[order], "k", lw=0.8, label="closed form")
             axis.set_title(f"{quantity}: 1 − R² = {1 - r2:.1e}")
-        axes[0].set_ylabel((BUDGET_NAMES | STAGE_NAMES)[row])
+        axes[0].set_ylabel((BUDGET_NAMES | STAGE_NAMES).get(row, row))
     plt.setp(rows[-1], xlabel="basket")
     rows[0, 0].legend(markerscale=4)
     return figure
@@ -80,15 +84,20 @@ def derivatives(trained: Mapping[str, Trained], test: Truth, underlying: np.ndar
 
 def loss_curves(histories: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     """Training loss by epoch, on one log scale: a panel for each stage, in it a line for each budget."""
-    n = len(histories)
-    figure, (axes,) = plt.subplots(1, n, figsize=(1.2 + 1.9 * n, 2.3), sharey=True, squeeze=False)
-    for axis, (name, curves) in zip(axes, histories.items(), strict=True):
+    n, most = len(histories), 4
+    columns, lines = min(n, most), -(-n // most)
+    shape = {"figsize": (1.2 + 1.9 * columns, 2.3 * lines), "sharey": True, "squeeze": False}
+    figure, axes = plt.subplots(lines, columns, **shape)
+    for axis, (name, curves) in zip(axes.flat, histories.items(), strict=False):
         for budget, history in curves.items():
             epochs, colour = np.arange(1, len(history) + 1), BUDGET_COLOURS[budget]
             axis.semilogy(epochs, history, color=colour, lw=0.9, label=BUDGET_NAMES[budget])
         axis.set(title=name, xlabel="epoch")
-    axes[0].set_ylabel("mean training loss")
-    axes[0].legend()
+    plt.setp(axes[:, 0], ylabel="mean training loss")
+    for axis in axes.flat[n:]:
+        axis.axis("off")
+    last = axes.flat[-1 if n < axes.size else 0]
+    last.legend(*axes[0, 0].get_legend_handles_labels(), loc="center" if n < axes.size else "best")
     return figure
 
 
@@ -97,14 +106,15 @@ def seed_spread(table: pd.DataFrame, published: Mapping[str, Sequence[float]]) -
 
     table: columns budget, stage, quantity, seed, r2.
     """
-    figure, axes = plt.subplots(1, 3, figsize=(7.2, 3.8), sharey=True)
+    figure, axes = plt.subplots(1, 3, figsize=(9.6, 4.2), sharey=True)
     for index, (axis, quantity) in enumerate(zip(axes, QUANTITIES, strict=True)):
         for shift, (budget, name) in zip((-0.2, 0, 0.2), BUDGET_NAMES.items(), strict=True):
             runs = table[(table.budget == budget) & (table.quantity == quantity)]
             style = {"ms": 3, "mew": 0, "alpha": 0.6, "color": BUDGET_COLOURS[budget]}
             axis.plot(runs.stage.map(STAGES.index) + shift, 1 - runs.r2, "o", label=f"ours, {name}", **style)
-        errors = [1 - published[stage][index] for stage in STAGES]
-        axis.plot(range(len(STAGES)), errors, "_", ms=20, mew=1.8, color="C1", label="published run")
+        errors = [1 - scores[index] for scores in published.values()]
+        places = [STAGES.index(stage) for stage in published]
+        axis.plot(places, errors, "_", ms=20, mew=1.8, color="C1", label="published run")
         axis.set(title=quantity, yscale="log")
         axis.set_xticks(range(len(STAGES)), [STAGE_NAMES[stage] for stage in STAGES], rotation=90)
     axes[0].set_ylabel("1 − R²")
@@ -161,8 +171,8 @@ def beyond(study: pd.DataFrame, seeds: pd.DataFrame, published: Mapping[str, Seq
     study: of `studies.extensions`; seeds: R^2 of the paper's stages under several seeds, of which the fixed sample is
     shown. The published pruned networks have 433 or 40 parameters, hence the lines.
     """
-    sizes = dict.fromkeys(published, 433) | {"oversized": 83_713}
-    fixed = seeds[seeds.budget == "paths_8192"]
+    sizes = dict.fromkeys([*published, "preserved"], 433) | {"oversized": 83_713}
+    fixed = seeds[(seeds.budget == "paths_8192") & seeds.stage.isin(list(sizes))]
     stages = fixed.assign(experiment=fixed.stage, parameters=fixed.stage.map(sizes), one_minus_r2=1 - fixed.r2)
     shown = study[study.experiment.isin(["pathwise_8192", "second_order", "lm_433", "lm_40"])]
     ours = pd.concat([stages, shown])
@@ -174,7 +184,7 @@ def beyond(study: pd.DataFrame, seeds: pd.DataFrame, published: Mapping[str, Seq
             style = {"color": colours[stage], "lw": 0.8, "ms": 5, "label": f"published: {stage}"}
             axis.plot(span, [1 - scores[index]] * 2, "x--", **style)
         experiments = ours[ours.quantity == quantity].groupby("experiment", sort=False)
-        for (name, runs), marker in zip(experiments, "osv^DPX*", strict=False):
+        for (name, runs), marker in zip(experiments, "osv^hDPX*", strict=False):
             mean, worst = runs.one_minus_r2.mean(), runs.one_minus_r2.max()
             style = {"color": colours[name]} if name in published else {"color": "k", "mfc": "none"}
             style |= {"fmt": marker, "ms": 5, "capsize": 2, "label": f"ours: {name}"}

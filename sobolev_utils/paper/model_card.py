@@ -98,13 +98,15 @@ def _card(problem: Problem, errors: pd.DataFrame) -> str:
     return f"""\
 # Surrogates to take away
 
-Made from the data by notebook 08_take_away; not to be edited. `<stage>_<budget>_<dtype>.onnx` is a dense network that
+Made from the data by notebook 09_take_away; not to be edited. `<stage>_<budget>_<dtype>.onnx` is a dense network that
 gives the price of a call on a basket of {n} assets, its deltas and its gamma in one run, without JAX.
 
 **Stages.** `oversized`: trained on payoffs alone, here for comparison. `pruned`: what interval adjoint significance
 left of it, fine-tuned on payoffs. `sobolev_nn`: then on derivatives of the oversized network. `sobolev_reference`: on
-derivatives of the closed form. **Budgets.** `{BUDGETS[0]}`: the paper's, a fixed sample of {labels} labels, each
-the mean of two mirrored payoffs. `{BUDGETS[1]}`: as many new ones in each epoch.
+derivatives of the closed form. `preserved`: the oversized network with as few nodes, refitted so that value and
+derivatives stay, and not trained; `preserved_values`, `preserved_nn`, `preserved_reference`: then fine-tuned on payoffs,
+on derivatives of the oversized network, on those of the closed form. **Budgets.** `{BUDGETS[0]}`: the paper's, a fixed
+sample of {labels} labels, each the mean of two mirrored payoffs. `{BUDGETS[1]}`: as many new ones in each epoch.
 
 | tensor | shape | meaning |
 |---|---|---|
@@ -129,7 +131,7 @@ in the units above, are those of the worse of its two files.
 
 {errors.to_markdown(index=False, disable_numparse=True)}
 
-Notebook 08_take_away checks that each file computes what its network does in JAX.
+Notebook 09_take_away checks that each file computes what its network does in JAX.
 
 ## Use
 

@@ -11,9 +11,18 @@ from matplotlib.figure import Figure
 
 # Not imported at run time: else its edits would count as changes of these figures.
 if TYPE_CHECKING:
+    import pandas as pd
+
     from sobolev_utils.pruning.significance import Significance
 
-__all__ = ["changes", "dense_and_sparse", "significance_by_rank", "significance_maps", "widths_by_layer"]
+__all__ = [
+    "changes",
+    "dense_and_sparse",
+    "significance_by_rank",
+    "significance_maps",
+    "trade_off",
+    "widths_by_layer",
+]
 
 
 def widths_by_layer(analyses: Mapping[str, "Significance"]) -> Figure:
@@ -112,4 +121,21 @@ def dense_and_sparse(kernels: Sequence[np.ndarray], keep: Sequence[np.ndarray]) 
         axis.set_title(f"{title}\n{len(lines)} weights, {len(touched)} nodes touched")
         axis.set(xlabel="hidden layer", xticks=layers)
     axes[0].set_ylabel("node")
+    return figure
+
+
+def trade_off(table: "pd.DataFrame") -> Figure:
+    """Relative change of values and of derivatives over the number of parameters: a line for each way.
+
+    table: columns way, widths, parameters, values, derivatives; the widths are written at the points of the last way.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.0), sharey=True)
+    for axis, quantity in zip(axes, ("values", "derivatives"), strict=True):
+        for (way, rows), style in zip(table.groupby("way", sort=False), ("o-", "s--"), strict=False):
+            axis.loglog(rows.parameters, rows[quantity], style, ms=4, lw=0.8, label=way)
+        for _, row in rows.iterrows():
+            axis.annotate(row.widths, (row.parameters, row[quantity]), (4, 4), textcoords="offset points", fontsize=6)
+        axis.set(xlabel="parameters", title=quantity)
+    axes[0].set_ylabel("relative change")
+    axes[0].legend()
     return figure

@@ -14,7 +14,11 @@ from sobolev_utils.paper.case_study import BUDGETS, Truth
 
 __all__ = ["PUBLISHED", "QUANTITIES", "STAGES", "Trained", "collect_r2", "evaluate", "load_stage", "save_stage"]
 
-STAGES = ("oversized", "pruned", "sobolev_nn", "sobolev_reference")
+# The paper's, then those of a reconstruction: before training, and fine-tuned in the same three ways.
+STAGES = (
+    *("oversized", "pruned", "sobolev_nn", "sobolev_reference"),
+    *("preserved", "preserved_values", "preserved_nn", "preserved_reference"),
+)
 QUANTITIES = ("values", "deltas", "gammas")
 
 # R^2 of one run each, as published by Kichler et al. 2024; 7 assets.
@@ -68,14 +72,16 @@ def load_stage(results: Path, name: str, /, **expected: object) -> tuple[dict[st
 def collect_r2(results: Path, seed: int) -> pd.DataFrame:
     """The R^2 of every budget, stage and quantity: columns budget, stage, quantity, r2, r2_paper, parameters, seed.
 
-    Raises `ArtifactError` where a stage has not been run, or with another seed, or is outdated.
+    r2_paper is NaN for stages that the paper does not have. Raises `ArtifactError` where a stage has not been run, or
+    with another seed, or is outdated.
     """
     loaded = {stage: load_stage(results, stage, seed=seed)[0] for stage in STAGES}
+    known = dict.fromkeys(STAGES, [np.nan] * len(QUANTITIES)) | PUBLISHED
     rows = [
         (budget, stage, quantity, score, published, loaded[stage][budget].model.n_parameters, seed)
         for budget in BUDGETS
         for stage in STAGES
-        for quantity, score, published in zip(QUANTITIES, loaded[stage][budget].r2, PUBLISHED[stage], strict=True)
+        for quantity, score, published in zip(QUANTITIES, loaded[stage][budget].r2, known[stage], strict=True)
     ]
     columns = ["budget", "stage", "quantity", "r2", "r2_paper", "parameters", "seed"]
     return pd.DataFrame(rows, columns=columns)

@@ -1,8 +1,8 @@
 """Choosing nodes: which of a layer's nodes stay, so that the next layer can receive what it received from all.
 
-The nodes and what the next layer receives are given at points, as values and derivatives, one below the other; the
-first column belongs to the bias, and always stays. Nodes are chosen greedily, by the part of each that
-those chosen before do not explain.
+The nodes and what the next layer receives are given at points, as values, derivatives and the rows of the ridge (see
+`reconstruction`), one below the other; the first column belongs to the bias, and always stays. Nodes are chosen
+greedily, by the part of each that those chosen before do not explain.
 """
 
 from collections.abc import Callable

@@ -3,11 +3,13 @@ r"""Pruning that keeps the function: the next layer's weights are refitted, so t
 Let n(x) be those nodes of a layer that stay, and a(x) what the next layer received in the large network. The weights
 W and the bias b into the next layer solve
 
-    min_{W, b}  sum_x  |W n + b - a|^2  +  lambda^2 sum_x sum_i s_i^2 |W dn/dx_i - da/dx_i|^2
+    min_{W, b}  sum_x  |W n + b - a|^2  +  lambda^2 sum_x sum_i s_i^2 |W dn/dx_i - da/dx_i|^2  +  mu^2 |W|^2
 
-over points x of the box, without labels; s_i is the deviation of input i. Layer after layer, from the inputs to the
-output, n are the nodes of the *small* network as far as it goes, and a is always the large one's: so what was lost in
-the layers before is made up for. Holding removed nodes at constants changes b alone.
+over points x of the box, without labels; s_i is the deviation of input i. The ridge, mu = 1e-4 of a typical node's
+length over the points, prefers strong nodes to nearly silent ones and keeps weights so small that fine-tuning can
+start from them. Layer after layer, from the inputs to the output, n are the nodes of the *small* network as far as it
+goes, and a is always the large one's: so what was lost in the layers before is made up for. Holding removed nodes at
+constants changes b alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +25,7 @@ from sobolev_utils.pruning.sampled_network import Front, Large, Small, activated
 
 __all__ = ["extended", "reconstruct", "refit"]
 
-RANK = 1e-6  # of the longest singular value: what is shorter is rounding, and would ask for huge weights
+RIDGE = 1e-4  # of the root mean square of the nodes' lengths, their means removed
 
 
 def reconstruct(
@@ -70,7 +72,7 @@ def extended(
             chosen = choose(Layer(number, nodes[-1], columns, target @ metric), count)
             columns, values = columns[:, [0, *1 + chosen]], values[..., chosen]
             layers, nodes = (*layers[:-1], layers[-1][:, chosen]), (*nodes[:-1], nodes[-1][chosen])
-        weights = _least_squares(columns, target)
+        weights = np.linalg.lstsq(columns, target, rcond=None)[0]
     return Front((*layers, weights), (*nodes, wanted), affine(values, weights[1:], weights[0]))
 
 
@@ -112,18 +114,13 @@ def _counts(small: Small, keep: int | Sequence[int]) -> dict[int, int]:
 def _triangle(values: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The constant and the nodes, and what the next layer is to receive, as columns of an equivalent problem.
 
-    R of a QR decomposition of all rows has the columns' lengths and products, without squaring their condition.
+    R of a QR decomposition of all rows has the columns' lengths and products, without squaring their condition. The
+    ridge is a row for each node.
     """
-    constant = np.zeros((*values.shape[:2], 1))
-    constant[0] = 1
-    rows = np.concatenate([constant, values, wanted], axis=-1)
-    triangle = np.linalg.qr(rows.reshape(-1, rows.shape[-1]), mode="r")
-    n = 1 + values.shape[-1]
-    return triangle[:, :n], triangle[:, n:]
-
-
-def _least_squares(columns: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The shortest solution, in units of the columns' lengths, where they depend on each other."""
-    lengths = np.linalg.norm(columns, axis=0)
-    lengths = np.where(lengths > 0, lengths, 1)
-    return np.linalg.lstsq(columns / lengths, target, rcond=RANK)[0] / lengths[:, None]
+    n, rows = values.shape[-1], np.concatenate([np.zeros((*values.shape[:2], 1)), values, wanted], axis=-1)
+    rows[0, :, 0] = 1
+    lengths = np.linalg.norm(np.concatenate([values[:1] - values[0].mean(axis=0), values[1:]]))
+    ridge = np.zeros((n, rows.shape[-1]))
+    ridge[:, 1 : 1 + n] = RIDGE * lengths / n**0.5 * np.eye(n)
+    triangle = np.linalg.qr(np.vstack([rows.reshape(-1, rows.shape[-1]), ridge]), mode="r")
+    return triangle[:, : 1 + n], triangle[:, 1 + n :]

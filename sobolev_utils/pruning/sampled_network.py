@@ -46,9 +46,9 @@ class Large:
     """A large network at points of the box, in normalised coordinates and double precision.
 
     received: what each layer receives, as values and, times lambda, derivatives in k directions of the inputs:
-    (1 + k, n, width). metrics: by layer a root of E g g', (width, width), where g are the adjoints of what it
-    receives: in it, a change counts by how far it moves the output, to first order. x: the points, (n, n_inputs);
-    start: the inputs there, as the front of a small network.
+    (1 + k, n, width); without derivatives, k = 0, for lambda = 0. metrics: by layer a root of E g g', (width, width),
+    where g are the adjoints of what it receives: in it, a change counts by how far it moves the output, to first
+    order. x: the points, (n, n_inputs); start: the inputs there, as the front of a small network.
     """
 
     whole: Small
@@ -66,7 +66,7 @@ class Large:
         x = _points(inputs, model.n_inputs, points, seed)
         mean, deviation = (np.asarray(getattr(model, name)[...], float) for name in ("x_mean", "x_std"))
         directions = _directions(len(x), model.n_inputs, seed)
-        start = np.concatenate([((x - mean) / deviation)[None], weight * directions])
+        start = np.concatenate([((x - mean) / deviation)[None], weight * directions if weight else directions[:0]])
         received = []
         for kernel, bias in weights_of(model):
             received.append(affine(activated(model, received[-1]) if received else start, kernel, bias))

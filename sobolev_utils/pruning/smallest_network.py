@@ -90,7 +90,9 @@ def _rms(a: np.ndarray) -> float:
 
 def _fewest(works: Callable[[int], object], most: int) -> int:
     """The smallest count from 1 to `most` that works, where more nodes work no worse; `most`, if none does."""
-    low, high = 1, most
+    low, high = 1, 1
+    while high < most and not works(high):  # from few nodes on, which cost little
+        low, high = high + 1, min(2 * high, most)
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if works(middle) else (middle + 1, high)

@@ -43,7 +43,7 @@ def tasks_of(name: str, has: Parameters, seeds: Sequence[int]) -> dict[str, Task
 
 
 def parameters_of_notebooks(given: Mapping[str, object]) -> Parameters:
-    """The parameters of notebooks 01 to 05, defaults but for those `given`. Raises `ReproductionError`."""
+    """The parameters of notebooks 01 to 06, defaults but for those `given`. Raises `ReproductionError`."""
     return as_run([NOTEBOOKS / f"{stem}.ipynb" for stem in MADE_BY.values()], given)
 
 
@@ -52,7 +52,7 @@ def run_study(
 ) -> Path:
     """Do a study under `n_seeds` seeds, from that of notebook 01 on, by the workers of `client`; return its table.
 
-    given: parameters of notebooks 01 to 05 that are not left at their defaults. An interrupted study goes on from
+    given: parameters of notebooks 01 to 06 that are not left at their defaults. An interrupted study goes on from
     `<results>/data/study/NAME`. Raises `ReproductionError` for parameters that are not admissible, and as `gather`.
     """
     given = dict(given or {})

@@ -18,7 +18,7 @@ from sobolev_utils.studies import extensions, pruning_methods
 
 __all__ = ["Parameters", "beyond_rows", "pruning_rows", "seed_rows"]
 
-# Of notebooks 01 to 05, by stem.
+# Of notebooks 01 to 06, by stem.
 Parameters = Mapping[str, Mapping[str, object]]
 
 
@@ -35,8 +35,8 @@ def beyond_rows(has: Parameters, seed: int) -> pd.DataFrame:
 
 
 def seed_rows(has: Parameters, seed: int) -> pd.DataFrame:
-    """The R^2 table for one seed, by notebooks 01 to 05."""
-    with _results(has, seed, MADE_BY.values()) as folder:
+    """The R^2 table for one seed, by notebooks 01 to 06."""
+    with _results(has, seed, dict.fromkeys(MADE_BY.values())) as folder:
         return collect_r2(folder, seed)[["budget", "stage", "quantity", "seed", "r2"]]
 
 

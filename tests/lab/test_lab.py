@@ -116,7 +116,7 @@ def test_a_widget_that_does_not_show_is_reported(sheet_of):
 
 def test_a_slider_moves_the_numbers(reports, folder, open_sheet):
     """The higher the strike, the lower the price; the time is from the key to number and picture on the screen."""
-    sheet = open_sheet(folder / "07_explore.ipynb")
+    sheet = open_sheet(folder / "08_explore.ipynb")
     page = sheet.page
     while not sheet.finished() and sheet.seconds < LIMIT:
         time.sleep(0.2)

@@ -13,7 +13,7 @@ from scipy.integrate import quad
 ROOT = Path(__file__).resolve().parents[2]
 CODE = [
     cell.source
-    for cell in nbformat.read(ROOT / "notebooks" / "14_your_own_model.ipynb", as_version=4).cells
+    for cell in nbformat.read(ROOT / "notebooks" / "15_your_own_model.ipynb", as_version=4).cells
     if cell.cell_type == "code"
 ]
 STAGES = ["oversized", "pruned", "Sobolev, NN targets", "Sobolev, pathwise"]

@@ -121,7 +121,7 @@ def test_seed_spread_shows_every_seed_and_the_published_run():
         assert len(ours) == len(BUDGETS)
         for points in ours:
             np.testing.assert_allclose(points[:, 1], [0.1, 0.09, 0.08] * len(STAGES))
-        np.testing.assert_array_equal(published[:, 1], [1 - PUBLISHED[stage][index] for stage in STAGES])
+        np.testing.assert_array_equal(published[:, 1], [1 - scores[index] for scores in PUBLISHED.values()])
 
 
 def test_beyond_shows_the_mean_of_the_seeds_with_a_bar_to_the_worst():
@@ -129,13 +129,13 @@ def test_beyond_shows_the_mean_of_the_seeds_with_a_bar_to_the_worst():
     study = study.assign(one_minus_r2=1e-3 * (1 + study.seed), parameters=40)
     figure = figures.beyond(study, seeds(), PUBLISHED)
     for index, axis in enumerate(figure.axes):
-        published = [line.get_xydata() for line in axis.lines[: len(STAGES)]]
+        published = [line.get_xydata() for line in axis.lines[: len(PUBLISHED)]]
         spans = {"oversized": [83_713] * 2}
-        for stage, line in zip(STAGES, published, strict=True):
+        for stage, line in zip(PUBLISHED, published, strict=True):
             expected = [[size, 1 - PUBLISHED[stage][index]] for size in spans.get(stage, [40, 433])]
             np.testing.assert_array_equal(line, expected)
         shown = {bar.get_label(): bar.lines for bar in axis.containers}
-        assert list(shown) == [f"ours: {name}" for name in (*STAGES, "lm_40")]
+        assert list(shown) == [f"ours: {name}" for name in (*PUBLISHED, "preserved", "lm_40")]
         for name, size, mean, worst in (("pruned", 433, 0.09, 0.1), ("lm_40", 40, 1.5e-3, 2e-3)):
             marker, _, (bar,) = shown[f"ours: {name}"]
             np.testing.assert_allclose(marker.get_xydata(), [[size, mean]])

@@ -50,7 +50,7 @@ def saved(stages, problem, tmp_path_factory):
 
 def test_the_small_networks_are_taken_and_one_that_is_not():
     assert [pair for pair in TAKEN if pair[0] == "oversized"] == [("oversized", "paths_8192")]
-    assert len(TAKEN) == len(set(TAKEN)) == 7
+    assert len(TAKEN) == len(set(TAKEN)) == 15
 
 
 def test_each_file_is_the_surrogate_of_its_name(saved, stages):

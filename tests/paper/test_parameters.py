@@ -67,11 +67,11 @@ REFUSED = {
     "strike far from the sample": ({"strike": 0.5, "volatility": 0.05}, "01_.*: strike = 0.5 .* 8 payoffs"),
     "strike far from the test": ({"maturity": 1.01, "strike": 1.8}, "01_.*: strike = 1.8 .* on the test set"),
     "too few test spots": ({"n_test": 16, "volatility": 0.01, "strike": 1}, "strike = 1.0 .* with more test spots"),
-    "strike of the last": ({"strike": 2.1, "volatility": 1}, "14_your_own_model: lower = .* a strike of 2.1"),
-    "box": ({"lower": [1, 0.1, 0.1]}, "14_your_own_model: lower = .* four numbers"),
-    "box upside down": ({"lower": [1.5, 0.1, 0.1, 0]}, "14_your_own_model: lower = .* each below"),
-    "variance": ({"maturity": 50}, "14_your_own_model: lower = .* a variance until maturity"),
-    "steps": ({"n_steps": 1}, "14_your_own_model: reversion = 2.0 .* at most n_steps / maturity, 1"),
+    "strike of the last": ({"strike": 2.1, "volatility": 1}, "15_your_own_model: lower = .* a strike of 2.1"),
+    "box": ({"lower": [1, 0.1, 0.1]}, "15_your_own_model: lower = .* four numbers"),
+    "box upside down": ({"lower": [1.5, 0.1, 0.1, 0]}, "15_your_own_model: lower = .* each below"),
+    "variance": ({"maturity": 50}, "15_your_own_model: lower = .* a variance until maturity"),
+    "steps": ({"n_steps": 1}, "15_your_own_model: reversion = 2.0 .* at most n_steps / maturity, 1"),
 }
 
 

@@ -274,7 +274,7 @@ class TestThePaper:
         for path in reproduce.NOTEBOOKS.glob("*.ipynb"):
             written = [f"tables/{name}.csv" for name in saved_tables(path.stem)]
             assert schedule.undeclared(path, written) == []
-        assert set(saved_tables("06_results")) == {"r2", "r2_table", "missing_r2", "r2_spread"}
+        assert set(saved_tables("07_results")) == {"r2", "r2_table", "missing_r2", "r2_spread"}
 
     def test_they_wait_for_all_that_they_load(self, makers):
         for stem, done in makers.items():

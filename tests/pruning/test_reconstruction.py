@@ -20,6 +20,7 @@ from sobolev_utils.pruning import (
 
 BOX = box(np.full(3, -1.0), np.full(3, 2.0))
 X = np.random.default_rng(1).uniform(-1, 2, (200, 3))
+SLIGHT = 1e-5  # what the ridge may change
 
 
 def surrogate(*sizes, activation="tanh", seed=0, dtype=float):
@@ -54,41 +55,41 @@ class TestReconstruct:
         model = surrogate(3, 6, 4, 1, activation=activation)
         small = reconstruct(doubled(model), BOX, [6, 4])
         assert small.widths == (6, 4)
-        assert change(model, small) < 1e-6
+        assert change(model, small) < SLIGHT
 
     def test_of_a_network_of_which_all_stay_the_function_is_left(self):
         model = surrogate(3, 6, 4, 1)
-        assert change(model, reconstruct(model, BOX, [6, 4])) < 1e-9
+        assert change(model, reconstruct(model, BOX, [6, 4])) < SLIGHT
 
     def test_it_takes_several_outputs(self):
         model = surrogate(3, 6, 5, 4)
         small = reconstruct(doubled(model), BOX, [6, 5])
-        assert small.n_outputs == 4 and change(model, small) < 1e-6
+        assert small.n_outputs == 4 and change(model, small) < SLIGHT
 
     def test_it_takes_many_inputs(self):
         model, inputs = surrogate(40, 6, 5, 1), box(np.full(40, -1.0), np.full(40, 2.0))
         x = np.random.default_rng(2).uniform(-1, 2, (50, 40))
-        assert change(model, reconstruct(doubled(model), inputs, [6, 5]), x) < 1e-6
+        assert change(model, reconstruct(doubled(model), inputs, [6, 5]), x) < SLIGHT
 
     def test_a_layer_that_is_linear_goes_whole(self):
         arrays = surrogate(3, 6, 8, 5, 1, activation="relu").arrays()
         arrays["bias_1"] = arrays["bias_1"] + 100  # nothing in this layer ever is negative
         model = Surrogate.from_arrays(arrays)
         small = reconstruct(model, BOX, [6, 0, 5])
-        assert small.widths == (6, 5) and change(model, small) < 1e-6
+        assert small.widths == (6, 5) and change(model, small) < SLIGHT
 
     def test_and_so_does_the_first(self):
         arrays = surrogate(3, 8, 5, 1, activation="relu").arrays()
         model = Surrogate.from_arrays(arrays | {"bias_0": arrays["bias_0"] + 100})
         small = reconstruct(model, BOX, [0, 5])
-        assert small.widths == (5,) and change(model, small) < 1e-6
+        assert small.widths == (5,) and change(model, small) < SLIGHT
 
     def test_nodes_that_are_dead_do_no_harm(self):
         arrays = {name: array.copy() for name, array in surrogate(3, 6, 5, 1).arrays().items()}
         arrays["kernel_1"][:, 2] = arrays["kernel_0"][:, [1, 3]] = 0
         model = Surrogate.from_arrays(arrays)
         for keep in ([6, 5], [4, 4]):
-            assert change(model, reconstruct(model, BOX, keep)) < 1e-6
+            assert change(model, reconstruct(model, BOX, keep)) < SLIGHT
 
     def test_the_more_derivatives_weigh_the_better_they_are_kept_and_the_worse_values(self):
         model, small = surrogate(3, 40, 1), []
@@ -109,7 +110,7 @@ class TestReconstruct:
     def test_in_steps(self):
         model = doubled(doubled(surrogate(3, 5, 4, 1)))
         small = reconstruct(model, BOX, [5, 4], steps=[[15, 12], 8])
-        assert small.widths == (5, 4) and change(model, small) < 1e-5
+        assert small.widths == (5, 4) and change(model, small) < SLIGHT
 
     def test_single_precision_stays_and_loses_no_more_than_its_rounding(self):
         model = surrogate(3, 6, 4, 1, dtype=np.float32)
@@ -119,7 +120,7 @@ class TestReconstruct:
 
     def test_points_of_ones_own_will_do(self):
         model = surrogate(3, 6, 4, 1)
-        assert change(model, reconstruct(doubled(model), BOX, [6, 4], points=X)) < 1e-6
+        assert change(model, reconstruct(doubled(model), BOX, [6, 4], points=X)) < SLIGHT
 
     @pytest.mark.parametrize(
         "options, told",
@@ -200,7 +201,7 @@ class TestConditionalSignificance:
             small = reconstruct(model, BOX, count, choose=noted)
         significance = np.asarray(analyse(model, BOX, method="zonotopes").hidden[0])
         assert np.isclose(significance[chosen[0][0]], significance.max(), rtol=0.05)
-        assert sorted(chosen[1] % 4) == list(range(4)) and change(model, small) < 1e-6
+        assert sorted(chosen[1] % 4) == list(range(4)) and change(model, small) < SLIGHT
 
     def test_nodes_that_are_dead_at_all_points_do_no_harm(self):
         arrays = {name: array.copy() for name, array in surrogate(3, 6, 1, activation="relu").arrays().items()}
