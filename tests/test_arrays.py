@@ -15,7 +15,7 @@ from sobolev_utils.models import least_squares_monte_carlo, payoffs, points, sca
 from sobolev_utils.models.basket import GaussianBasket
 from sobolev_utils.models.least_squares_monte_carlo import LeastSquaresMonteCarlo
 from sobolev_utils.models.samples import CurvedSamples, Samples, StripSamples, as_samples
-from sobolev_utils.pruning import nodes
+from sobolev_utils.pruning import baselines, nodes
 
 KEY, MODEL, BASKET = jax.random.key(0), random_surrogate(widths=(2, 2)), random_basket(3)
 STRIP = Surrogate(3, [2], n_outputs=2, rngs=nnx.Rngs(0))
@@ -116,14 +116,14 @@ CALLS = {
     "r2": lambda n: metrics.r2(n(X), n(DYDX)),
     "rmse": lambda n: metrics.rmse(n(X), n(DYDX)),
     "falling": lambda n: nodes.falling(n(9), n(4), n(2)),
-    "magnitude": lambda n: nodes.magnitude(MODEL),
+    "magnitude": lambda n: baselines.magnitude(MODEL),
     "mean_nodes": lambda n: nodes.mean_nodes(MODEL, n(X)),
     "most_significant": lambda n: nodes.most_significant([n([1, 2]), n([2, 1])], n(1)),
     "prune": lambda n: nodes.prune(MODEL, [[0], np.array([1])], [n([1, 2]), n([2, 1])])(n(X)),
     "prune_in_steps": lambda n: nodes.prune_in_steps(
         MODEL, lambda model: ([n([1, 2]), n([2, 1])], [n([1, 2]), n([2, 1])]), [n(1)], None
     )(n(X)),
-    "random_scores": lambda n: nodes.random_scores(MODEL, KEY),
+    "random_scores": lambda n: baselines.random_scores(MODEL, KEY),
 }
 NOT_CALLED = {"Diverged", "Draw", "Loss", "POINTS", "Samples", "CurvedSamples", "StripSamples"}
 METHODS = (Surrogate, GaussianBasket, LeastSquaresMonteCarlo)

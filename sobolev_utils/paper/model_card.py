@@ -104,9 +104,10 @@ gives the price of a call on a basket of {n} assets, its deltas and its gamma in
 **Stages.** `oversized`: trained on payoffs alone, here for comparison. `pruned`: what interval adjoint significance
 left of it, fine-tuned on payoffs. `sobolev_nn`: then on derivatives of the oversized network. `sobolev_reference`: on
 derivatives of the closed form. `preserved`: the oversized network with as few nodes, refitted so that value and
-derivatives stay, and not trained; `preserved_values`, `preserved_nn`, `preserved_reference`: then fine-tuned on payoffs,
-on derivatives of the oversized network, on those of the closed form. **Budgets.** `{BUDGETS[0]}`: the paper's, a fixed
-sample of {labels} labels, each the mean of two mirrored payoffs. `{BUDGETS[1]}`: as many new ones in each epoch.
+derivatives stay, and not trained; then fine-tuned: `preserved_values` on payoffs, `preserved_nn` on derivatives of
+the oversized network, `preserved_reference` on those of the closed form. **Budgets.** `{BUDGETS[0]}`: the paper's, a
+fixed sample of {labels} labels, each the mean of two mirrored payoffs. `{BUDGETS[1]}`: as many new ones in each
+epoch.
 
 | tensor | shape | meaning |
 |---|---|---|

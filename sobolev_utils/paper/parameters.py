@@ -20,7 +20,7 @@ _RULES: dict[str, tuple] = {
     "points": ("sobol", "pseudo_random"),
     "spread": (0.1, 10.0),
     "smoothing": (1e-6, 1.0),
-    "width keep": (1, 1024),
+    "width keep keep_preserved": (1, 1024),
     "small_width": (1, 64),
     "depth small_depth": (1, 16),
     "activation": ("silu", "tanh", "softplus", "sigmoid", "relu"),

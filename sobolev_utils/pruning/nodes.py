@@ -4,13 +4,12 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from sobolev_utils.arrays import as_count, as_floats
 from sobolev_utils.learning.surrogate import Surrogate
 
-__all__ = ["falling", "magnitude", "mean_nodes", "most_significant", "prune", "prune_in_steps", "random_scores"]
+__all__ = ["falling", "mean_nodes", "most_significant", "prune", "prune_in_steps"]
 
 # From a model the scores of its hidden nodes and the constants to hold them at: two lists of arrays (width,).
 Criterion = Callable[[Surrogate], tuple[Sequence[jax.Array], Sequence[jax.Array]]]
@@ -45,22 +44,6 @@ def most_significant(significance: Sequence[jax.Array], keep: int | Sequence[int
 def mean_nodes(model: Surrogate, x: jax.Array) -> list[jax.Array]:
     """Mean value of each hidden node over inputs (n_samples, n_inputs): an array (width,) for each layer."""
     return [values.mean(axis=0) for values in model.nodes(x)[1:-1]]
-
-
-def magnitude(model: Surrogate) -> list[jax.Array]:
-    """||W_in|| ||W_out|| for each hidden node, the norms of its incoming and its outgoing weights: (width,) by layer.
-
-    Magnitude pruning (Han et al. 2015) of nodes, which He et al. (ICASSP 2014) rank by either norm; their product
-    does not change where one is scaled up and the other down.
-    """
-    kernels = [layer.kernel[...] for layer in model.layers]
-    return [jnp.linalg.norm(a, axis=0) * jnp.linalg.norm(b, axis=1) for a, b in pairwise(kernels)]
-
-
-def random_scores(model: Surrogate, key: jax.Array) -> list[jax.Array]:
-    """Uniform scores in [0, 1), (width,) for each hidden layer, for comparison with scores that mean something."""
-    keys = jax.random.split(key, len(model.widths))
-    return [jax.random.uniform(key, (width,)) for key, width in zip(keys, model.widths, strict=True)]
 
 
 def prune(model: Surrogate, keep: Sequence[np.ndarray], constants: Sequence[jax.Array]) -> Surrogate:

@@ -18,7 +18,8 @@ from sobolev_utils.learning.training import fit
 from sobolev_utils.paper.case_study import BUDGETS, Problem
 from sobolev_utils.paper.stages import QUANTITIES, evaluate
 from sobolev_utils.pruning.attained import inside
-from sobolev_utils.pruning.nodes import Criterion, falling, magnitude, mean_nodes, prune_in_steps, random_scores
+from sobolev_utils.pruning.baselines import magnitude, random_scores
+from sobolev_utils.pruning.nodes import Criterion, falling, mean_nodes, prune_in_steps
 from sobolev_utils.pruning.significance import analyse
 from sobolev_utils.pruning.subdivision import analyse_subdivided
 

@@ -16,7 +16,7 @@ CODE = [
     for cell in nbformat.read(ROOT / "notebooks" / "15_your_own_model.ipynb", as_version=4).cells
     if cell.cell_type == "code"
 ]
-STAGES = ["oversized", "pruned", "Sobolev, NN targets", "Sobolev, pathwise"]
+STAGES = ["oversized", "pruned", "reconstructed", "Sobolev, NN targets", "Sobolev, pathwise"]
 QUANTITIES = {"price", "delta", "d / d volatility", "d / d vol of vol", "d / d correlation", "gamma"}
 
 
@@ -50,9 +50,14 @@ def test_the_small_surrogate_keeps_the_bars(table):
 
 
 def test_derivatives_are_what_the_pruned_network_lacked(table):
-    pruned, taught, last = (table.loc[stage].rmse for stage in STAGES[1:])
+    pruned, _, taught, last = (table.loc[stage].rmse for stage in STAGES[1:])
     assert (last < pruned).all()
     assert (taught < pruned)[["price", "d / d volatility"]].all() and (last < taught)[["delta", "gamma"]].all()
+
+
+def test_the_reconstruction_keeps_every_quantity_with_half_the_parameters(table):
+    first, pruned, kept = (table.loc[stage] for stage in STAGES[:3])
+    assert (kept.rmse < 1.5 * first.rmse).all() and (kept.parameters <= pruned.parameters / 2).all()
 
 
 def test_the_model_is_short_and_the_pipeline_knows_no_basket():

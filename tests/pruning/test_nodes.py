@@ -1,20 +1,18 @@
 """Pruning against the network with nodes held at constants, and where it should change nothing."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import DTYPES, TOLERANCE, forward, leaves, random_surrogate, uniform_points
 
 from sobolev_utils.learning.surrogate import NORMALISATION, Surrogate
+from sobolev_utils.pruning.baselines import magnitude
 from sobolev_utils.pruning.nodes import (
     falling,
-    magnitude,
     mean_nodes,
     most_significant,
     prune,
     prune_in_steps,
-    random_scores,
 )
 
 MODEL = random_surrogate(3, (5, 4))
@@ -152,36 +150,6 @@ class TestRefusals:
     def test_constants_of_another_shape(self, shape):
         with pytest.raises(ValueError, match=r"layer 1: constants must have shape \(5,\), got"):
             prune(MODEL, ALL, [jnp.zeros(shape), CONSTANTS[1]])
-
-
-class TestMagnitude:
-    def test_it_is_the_product_of_the_norms_of_incoming_and_outgoing_weights(self):
-        kernels = [MODEL.arrays()[f"kernel_{i}"] for i in range(3)]
-        for scores, before, after in zip(magnitude(MODEL), kernels, kernels[1:], strict=False):
-            expected = [np.sqrt((before[:, i] ** 2).sum() * (after[i] ** 2).sum()) for i in range(len(after))]
-            np.testing.assert_allclose(scores, expected, rtol=1e-13)
-
-    def test_it_is_zero_for_a_constant_node_and_one_without_influence(self):
-        assert list(np.flatnonzero(magnitude(with_idle_nodes())[0] == 0)) == [1, 3]
-
-    def test_it_is_that_of_the_same_function_with_other_scales(self):
-        model = random_surrogate(3, (5, 4), "relu")
-        scale = np.exp(np.random.default_rng(1).normal(size=5))
-        arrays = model.arrays()
-        arrays |= {"kernel_0": arrays["kernel_0"] * scale, "bias_0": arrays["bias_0"] * scale}
-        arrays["kernel_1"] = arrays["kernel_1"] / scale[:, None]
-        same = Surrogate.from_arrays(arrays)
-        np.testing.assert_allclose(same(X), model(X), rtol=1e-12)
-        np.testing.assert_allclose(magnitude(same)[0], magnitude(model)[0], rtol=1e-12)
-
-
-def test_random_scores_depend_on_the_key_and_the_layer_alone():
-    model, key = random_surrogate(3, (6, 6)), jax.random.key(3)
-    first, second = random_scores(model, key)
-    assert first.shape == second.shape == (6,) and not (first == second).any()
-    again = random_scores(random_surrogate(3, (6, 6), seed=1), key)
-    np.testing.assert_array_equal(first, again[0])
-    assert not (first == random_scores(model, jax.random.key(4))[0]).any()
 
 
 class TestFalling:

@@ -19,7 +19,8 @@ from sobolev_utils.models.payoffs import smooth_call
 from sobolev_utils.paper.case_study import Problem, Truth, save_problem
 from sobolev_utils.paper.stages import QUANTITIES, evaluate
 from sobolev_utils.pruning.attained import inside
-from sobolev_utils.pruning.nodes import magnitude, mean_nodes, most_significant, prune
+from sobolev_utils.pruning.baselines import magnitude
+from sobolev_utils.pruning.nodes import mean_nodes, most_significant, prune
 from sobolev_utils.pruning.significance import analyse
 from sobolev_utils.studies import pruning_methods, tasks
 from sobolev_utils.studies.pruning_methods import METHODS, compare, criteria
