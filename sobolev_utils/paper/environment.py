@@ -29,6 +29,8 @@ def kernel_environment(scratch: Path) -> dict[str, str]:
         "PYTHONOPTIMIZE": "",  # assertions count
         "PYTHONSTARTUP": "",
         "PYTHONUTF8": "1",
+        # threads of two kernels at once would wait for each other
+        "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", "1"),
         "IPYTHONDIR": str(scratch / "ipython"),  # not the settings of the home folder
         "MATPLOTLIBRC": os.devnull,
         "MPLBACKEND": "",  # figures enter the notebook

@@ -18,7 +18,7 @@ __all__ = ["cluster", "gather"]
 
 Task = Callable[[], pd.DataFrame]
 # one thread for each worker: XLA splits matrix products, and so rounds them, by the number of threads
-ENVIRONMENT = {"NPROC": "1"}
+ENVIRONMENT = {"NPROC": "1", "OPENBLAS_NUM_THREADS": "1"}
 PATIENCE = "30s"  # for a scheduler to answer
 
 
