@@ -6,8 +6,9 @@ In it the input of a node that stays is (1 - t) (n W + b) + t (m C + d): n are t
 those nodes that stay of the nearest preceding layer that keeps any; W, b and C, d are the weights and biases of the
 large and of the small network. The input of a node that does not stay is n W + b.
 
-Theorem. With the adjoints a_l of the inputs of layer l, and the residuals r_l = (m C + d) - (n W + b) of its nodes
-that stay (0 for the others), both in f_t at x,
+Theorem. Let the activation be continuously differentiable (for the gradient: twice). With the adjoints a_l of the
+inputs of layer l, and the residuals r_l = (m C + d) - (n W + b) of its nodes that stay (0 for the others), both in
+f_t at x,
 
     f_1(x) - f_0(x) = int_0^1 sum_l a_l . r_l dt,    |f_1(x) - f_0(x)| <= sum_l max_t |a_l . r_l|,
 

@@ -76,7 +76,8 @@ def trained_sparsely(
         if by_gradient:
             wanted = [abs(g) for g in slopes(weights, jax.tree.map(lambda a: a[0], batches))]
         share = number / (UNTIL * epochs)
-        fraction = FRACTION * (share < 1) * (0.5 * (1 + jnp.cos(jnp.pi * share)) if by_gradient else 1)
+        falling = 0.5 * (1 + jnp.cos(jnp.pi * share)) if by_gradient else 1.0
+        fraction = FRACTION * ((share < 1) & (number < epochs - 1)) * falling
         masks = [
             _exchanged(w, m, score, count, fraction)
             for w, m, score, count in zip(weights, masks, wanted, counts, strict=True)

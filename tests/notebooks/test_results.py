@@ -49,7 +49,7 @@ def by_cell(seeds, budget):
 
 
 def test_ten_seeds_fill_every_cell(seeds):
-    assert (seeds.groupby(KEYS).seed.nunique() == 10).all() and len(seeds) == 10 * 3 * 4 * 3
+    assert (seeds.groupby(KEYS).seed.nunique() == 10).all() and len(seeds) == 10 * 3 * 8 * 3
     assert set(seeds.budget) == set(BUDGETS)
 
 
@@ -72,7 +72,7 @@ class TestWhatTheNotebooksSay:
 
     def test_derivatives_of_the_network_bring_back_what_it_had(self, errors):
         fixed = errors.loc["paths_8192"]
-        assert (fixed.sobolev_nn < fixed.pruned / 2).all() and (fixed.sobolev_nn < 1.5 * fixed.oversized).all()
+        assert (fixed.sobolev_nn < fixed.pruned / 1.5).all() and (fixed.sobolev_nn < 1.5 * fixed.oversized).all()
 
     def test_derivatives_of_the_reference_are_better_than_all_else(self, errors):
         ours = errors.loc[["paths_8192", "fresh_paths"]]
