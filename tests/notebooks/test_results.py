@@ -256,7 +256,7 @@ def test_another_number_of_cores_changes_less_than_another_seed(seeds):
     table = read("repeatability").query("compared == 'on 1 core'").set_index("what").result
     errors = (1 - seeds.set_index(KEYS).r2).groupby(KEYS)
     spread = (errors.max() / errors.min()).groupby("stage").min()
-    for stage, widest in spread.items():
+    for stage, widest in spread[list(PUBLISHED)].items():  # of those measured by `make bench`
         least, largest = map(float, table[f"1 - R^2, {stage}"].split(" to "))
         assert 1 / widest < least <= largest < widest
 
@@ -303,7 +303,7 @@ class TestTakenAway:
         for dtype in DTYPES:
             session = onnxruntime.InferenceSession(self.MODELS / f"{stage}_{budget}_{dtype}.onnx")
             scores = [r2(*pair) for pair in zip(truth, session.run(None, {"spots": x.astype(dtype)}), strict=True)]
-            np.testing.assert_allclose(1 - np.array(scores), 1 - expected, rtol=1e-2)
+            np.testing.assert_allclose(1 - np.array(scores), 1 - expected, rtol=1e-2, atol=1e-12)
 
     def test_the_runtime_agrees_with_jax(self):
         """Of the worst network: all spots together, and in float64 the worst spot too."""
