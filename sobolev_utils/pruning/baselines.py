@@ -49,30 +49,32 @@ def saliency(model: Surrogate, loss: Loss, samples: Samples) -> list[jax.Array]:
 
 
 def brain_damage(model: Surrogate, x: jax.Array) -> list[np.ndarray]:
-    """1/2 sum_j h_ij W_ij^2 with h_ij = E n_i^2 a_j^2, for each hidden node i: (width,) by layer.
+    """1/2 sum_j h_ij W_ij^2 with h_ij = E (n_i - mean)^2 a_j^2, for each hidden node i: (width,) by layer.
 
-    x: the points (n, n_inputs). In units of the squared output, normalised.
+    The rise of the loss where the node is held at its mean. x: the points (n, n_inputs). In units of the squared
+    output, normalised.
     """
     nodes, adjoints, kernels = _at_points(model, x)
     pairs = zip(nodes[1:], adjoints[1:], kernels[1:], strict=True)
-    return [np.sum((n**2).T @ a**2 * W**2, axis=1) / (2 * len(n)) for n, a, W in pairs]
+    return [np.sum(((n - n.mean(axis=0)) ** 2).T @ a**2 * W**2, axis=1) / (2 * len(n)) for n, a, W in pairs]
 
 
 def brain_surgeon(model: Surrogate, x: jax.Array) -> list[np.ndarray]:
-    """How far the loss rises without a node when all other weights compensate: (width,) by layer.
+    """How far the loss rises without a node when the weights of all others compensate: (width,) by layer.
 
-    With R the weights that stay, S those out of the node, w their values and u = J_S w, the rise is
-    delta / 2 (|w|^2 + u'(J_R J_R' + N delta I)^-1 u). x: the points (n, n_inputs); the cost is cubic in their number
-    for each node.
+    With S the weights out of the node, w their values, u = J_S w, and R all weights and biases but these and those
+    into the node, the rise is delta / 2 (|w|^2 + u'(J_R J_R' + N delta I)^-1 u). x: the points (n, n_inputs); the
+    cost is cubic in their number for each node. In units of the squared output, normalised.
     """
     nodes, adjoints, kernels = _at_points(model, x)
     gram, damping = _damped(nodes, adjoints)
     scores = []
-    for n, a, W in zip(nodes[1:], adjoints[1:], kernels[1:], strict=True):
-        among, left = a @ a.T, a @ W.T
+    for (before, n), (into, a), W in zip(pairwise(nodes), pairwise(adjoints), kernels[1:], strict=True):
+        among, preceding, left = a @ a.T, before @ before.T + 1, a @ W.T
         rises = []
         for i in range(n.shape[1]):
-            without, u = gram - np.outer(n[:, i], n[:, i]) * among, n[:, i] * left[:, i]
+            own = np.outer(n[:, i], n[:, i]) * among + np.outer(into[:, i], into[:, i]) * preceding
+            without, u = gram - own, n[:, i] * left[:, i]
             solved = scipy.linalg.solve(without, u, assume_a="pos", check_finite=False)
             rises.append(damping / 2 * (W[i] @ W[i] + u @ solved))
         scores.append(np.array(rises))

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from oracles import random_surrogate, uniform_points
+from oracles import forward, random_surrogate, uniform_points
 
 from sobolev_utils.learning.losses import plain
 from sobolev_utils.learning.surrogate import Surrogate
@@ -24,6 +24,11 @@ X = uniform_points(20, 3)
 WEIGHTS = {name: a for name, a in MODEL.arrays().items() if name.startswith(("kernel", "bias"))}
 
 
+def nodes(model):
+    """All nodes but the inputs, by NumPy."""
+    return forward(model.arrays(), X)
+
+
 def jacobian(points=X):
     """Derivatives of the normalised output in each weight, by name: (n, ...)."""
     arrays = MODEL.arrays()
@@ -40,11 +45,11 @@ def jacobian(points=X):
     }
 
 
-def hessian_and_damping():
+def hessian():
     by_name = jacobian()
     rows = np.concatenate([by_name[name].reshape(len(X), -1) for name in WEIGHTS], axis=1)
     damping = baselines.DAMPING * np.mean(np.sum(rows**2, axis=1))
-    return rows.T @ rows / len(X) + damping * np.eye(rows.shape[1]), damping
+    return rows.T @ rows / len(X) + damping * np.eye(rows.shape[1])
 
 
 def places():
@@ -112,19 +117,24 @@ def test_saliency_is_the_change_of_the_loss_with_each_weight_times_the_weight():
 def test_damage_is_half_the_diagonal_of_the_hessian_times_the_squared_weights_out_of_a_node():
     rows = jacobian()
     for layer, scores in enumerate(brain_damage(MODEL, X), start=1):
-        diagonal = np.mean(rows[f"kernel_{layer}"] ** 2, axis=0)
+        n = nodes(MODEL)[layer - 1]
+        held = rows[f"kernel_{layer}"] * (1 - n.mean(axis=0) / n)[:, :, None]
+        diagonal = np.mean(held**2, axis=0)
         np.testing.assert_allclose(
             scores, 0.5 * np.sum(diagonal * WEIGHTS[f"kernel_{layer}"] ** 2, axis=1), rtol=1e-8
         )
 
 
 def test_the_surgeon_finds_the_least_rise_of_the_loss_without_a_node():
-    hessian, _ = hessian_and_damping()
-    inverse, where = np.linalg.inv(hessian), places()
+    whole = hessian()
+    where = places()
     for layer, scores in enumerate(brain_surgeon(MODEL, X), start=1):
         for node, score in enumerate(scores):
-            out, w = where[f"kernel_{layer}"][node], WEIGHTS[f"kernel_{layer}"][node]
-            expected = 0.5 * w @ np.linalg.solve(inverse[np.ix_(out, out)], w)
+            w, out = WEIGHTS[f"kernel_{layer}"][node], where[f"kernel_{layer}"][node]
+            into = [*where[f"kernel_{layer - 1}"][:, node], where[f"bias_{layer - 1}"][node]]
+            rest = np.setdiff1d(np.arange(len(whole)), [*into, *out])
+            both = [whole[np.ix_(a, b)] for a, b in ((out, out), (out, rest), (rest, rest))]
+            expected = 0.5 * w @ (both[0] - both[1] @ np.linalg.solve(both[2], both[1].T)) @ w
             assert np.isclose(score, expected, rtol=1e-4)
 
 
