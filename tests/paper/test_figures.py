@@ -101,6 +101,16 @@ def test_dense_and_sparse_spend_the_same_number_of_weights():
         np.testing.assert_array_equal(nodes, np.transpose(np.unravel_index(largest, (6, 6))))
 
 
+def test_trade_off_draws_a_line_for_each_way_and_names_the_widths_of_the_last():
+    table = pd.DataFrame({"way": ["equal"] * 2 + ["smallest"], "widths": ["2 2", "3 3", "1 2"]})
+    table = table.assign(parameters=[20, 30, 10], values=[0.1, 0.01, 0.2], derivatives=[0.3, 0.02, 0.4])
+    figure = node_figures.trade_off(table)
+    for axis, quantity in zip(figure.axes, ("values", "derivatives"), strict=True):
+        for line, (_, rows) in zip(lines(axis), table.groupby("way", sort=False), strict=True):
+            np.testing.assert_array_equal(line, rows[["parameters", quantity]])
+        assert [text.get_text() for text in axis.texts] == ["1 2"]
+
+
 def runs(of, **levels):
     """A table of all combinations of the levels, by column."""
     table = pd.MultiIndex.from_product(levels.values(), names=levels).to_frame(index=False)
