@@ -8,10 +8,7 @@ enclosures of z_j and of the adjoint of node j over the box, the next node to st
 For the first node this is the paper's significance; copies of chosen nodes have none.
 """
 
-from functools import cache
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from sobolev_utils.enclosures import zonotopes
@@ -19,32 +16,33 @@ from sobolev_utils.enclosures.intervals import Interval, box
 from sobolev_utils.learning.surrogate import Surrogate
 from sobolev_utils.pruning.active_subspace import active_gradients, slabs
 from sobolev_utils.pruning.choice import DEPENDENT, Choice, Layer
-from sobolev_utils.pruning.significance import nodes_along
+from sobolev_utils.pruning.significance import Significance
 
 __all__ = ["conditional_significance"]
 
 
-def conditional_significance(model: Surrogate, inputs: Interval, *, n_slabs: int = 64) -> Choice:
+def conditional_significance(
+    model: Surrogate, inputs: Interval, analysis: Significance, *, n_slabs: int = 64
+) -> Choice:
     """A choice by conditional significance over the box `inputs`, (n_inputs,), for `reconstruct`.
 
-    Enclosures are those of affine arithmetic in double precision, united over slabs, which cover the box but for
-    rounding (see `active_subspace`). The projection is a least-squares fit at the points of the reconstruction.
+    analysis: enclosures of the adjoints over the box. What remains of a node is enclosed by affine arithmetic in
+    double precision, united over slabs, which cover the box but for rounding (see `active_subspace`). The projection
+    is a least-squares fit at the points of the reconstruction.
     """
+    largest = [np.asarray(adjoint.magnitude, float) for adjoint in analysis.adjoints]
     with jax.enable_x64(True):
         axes, whole, _ = slabs(active_gradients(model, inputs), inputs)
         ends = np.linspace(whole.lower[0], whole.upper[0], n_slabs + 1)
         lower, upper = (np.tile(end, (n_slabs, 1)) for end in (whole.lower, whole.upper))
         lower[:, 0], upper[:, 0] = ends[:-1], ends[1:]
         cover = box(lower, upper)
-        _, adjoints = jax.jit(jax.vmap(zonotopes.enclose(nodes_along(model, axes))))(cover)
-        largest = [np.asarray(adjoint.magnitude).max(axis=0) for adjoint in adjoints]
 
-    @cache
-    def enclosed(number: int):
-        def remainders(s, coefficients):
-            return coefficients[0] + model.nodes(axes @ s)[number] @ coefficients[1:]
+    def remainders(s, coefficients):
+        hidden = model.nodes(axes @ s)[1:-1]
+        return [c[0] + nodes @ c[1:] for nodes, c in zip(hidden, coefficients, strict=True)]
 
-        return jax.jit(jax.vmap(zonotopes.enclose(remainders), (0, None)))
+    enclosed = jax.jit(jax.vmap(zonotopes.enclose(remainders), (0, None)))  # of all layers: compiled once
 
     def choose(layer: Layer, count: int) -> np.ndarray:
         lengths = np.linalg.norm(layer.nodes, axis=0)
@@ -56,11 +54,11 @@ def conditional_significance(model: Surrogate, inputs: Interval, *, n_slabs: int
             fitted = np.linalg.lstsq(columns[:, chosen], layer.nodes, rcond=DEPENDENT)[0] / lengths[chosen, None]
             left = np.eye(len(every))
             left[chosen] -= fitted
-            coefficients = np.zeros((1 + model.widths[layer.number - 1], len(layer.candidates)))
-            coefficients[every] = left[:, 1:]
+            coefficients = [np.zeros((1 + width, width)) for width in model.widths]
+            coefficients[layer.number - 1][np.ix_(every, layer.candidates)] = left[:, 1:]
             with jax.enable_x64(True):
-                z = enclosed(layer.number)(cover, jnp.asarray(coefficients))
-            width = np.asarray(z.upper).max(axis=0) - np.asarray(z.lower).min(axis=0)
+                z = enclosed(cover, coefficients)[layer.number - 1]
+            width = (np.asarray(z.upper).max(axis=0) - np.asarray(z.lower).min(axis=0))[layer.candidates]
             significance = np.multiply(width, slopes, where=(width > 0) & (slopes > 0), out=np.zeros(len(width)))
             significance[np.array(chosen[1:], int) - 1] = -1
             chosen.append(1 + int(np.argmax(significance)))

@@ -196,7 +196,7 @@ class TestConditionalSignificance:
             chosen.append(judge(layer, count))
             return chosen[-1]
 
-        judge = conditional_significance(model, BOX, n_slabs=8)
+        judge = conditional_significance(model, BOX, analyse(model, BOX, method="zonotopes"), n_slabs=8)
         for count in (1, 4):
             small = reconstruct(model, BOX, count, choose=noted)
         significance = np.asarray(analyse(model, BOX, method="zonotopes").hidden[0])
@@ -209,7 +209,8 @@ class TestConditionalSignificance:
         arrays["bias_0"][2] = arrays["x_mean"].sum() - 6 + 1e-3
         model, x = Surrogate.from_arrays(arrays), np.minimum(X, 1)
         with np.errstate(divide="raise", invalid="raise"):
-            small = reconstruct(model, BOX, 5, points=x, choose=conditional_significance(model, BOX, n_slabs=4))
+            choose = conditional_significance(model, BOX, analyse(model, BOX, method="zonotopes"), n_slabs=4)
+            small = reconstruct(model, BOX, 5, points=x, choose=choose)
         assert change(model, small, x) < 0.1
 
 

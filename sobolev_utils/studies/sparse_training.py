@@ -1,0 +1,116 @@
+"""Sparse training from scratch: few weights of a large network, exchanged during training by SET or RigL."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from sobolev_utils.learning.losses import Loss
+from sobolev_utils.learning.surrogate import Surrogate
+from sobolev_utils.learning.training import Draw
+
+__all__ = ["train_sparsely"]
+
+FRACTION = 0.3  # of a matrix's weights, exchanged after an epoch
+UNTIL = 0.75  # of the epochs, in which weights are exchanged
+
+
+def train_sparsely(
+    model: Surrogate,
+    draw: Draw,
+    loss: Loss,
+    n_weights: int,
+    *,
+    key: jax.Array,
+    epochs: int,
+    batch: int,
+    learning_rate: float,
+    by_gradient: bool,
+) -> Surrogate:
+    """`model` trained with about `n_weights` weights that are not zero and all its biases, by Adam at a cosine.
+
+    The weights are spread over the matrices as an Erdos-Renyi graph, and start larger, as each node has fewer. After
+    an epoch the smallest of each matrix go, and as many are set free, from zero: random ones (SET, Mocanu et al.
+    2018), or those of largest gradient, `by_gradient` (RigL, Evci et al. 2020), of which ever fewer are exchanged.
+    """
+    graph, dense, constants = nnx.split(model, nnx.Param, ...)
+    start, tree = jax.tree.flatten(dense)
+    of_masks, of_epochs = jax.random.split(key)
+    counts = _counts([p.shape for p in start], n_weights)
+    start = [
+        p * (p.size / count) ** 0.5 for p, count in zip(start, counts, strict=True)
+    ]  # for fewer inputs of a node
+    masks = [
+        _largest(jax.random.uniform(k, p.shape, p.dtype), count)
+        for k, p, count in zip(jax.random.split(of_masks, len(start)), start, counts, strict=True)
+    ]
+    steps = len(jax.eval_shape(draw, key).x) // batch
+    optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, epochs * steps))
+
+    def masked(weights, masks):
+        return nnx.merge(
+            graph, jax.tree.unflatten(tree, [w * m for w, m in zip(weights, masks, strict=True)]), constants
+        )
+
+    def slopes(effective, samples):
+        """Derivatives of the loss in all weights, those at zero included."""
+        return jax.grad(lambda weights: loss(masked(weights, [1.0] * len(weights)), samples))(effective)
+
+    def epoch(state, inputs):
+        (weights, moments, masks), (number, key) = state, inputs
+        of_draw, of_growth = jax.random.split(key)
+        batches = jax.tree.map(lambda a: a.reshape(steps, batch, *a.shape[1:]), draw(of_draw))
+
+        def step(state, samples):
+            weights, moments = state
+            dense = slopes([w * m for w, m in zip(weights, masks, strict=True)], samples)
+            updates, moments = optimiser.update([g * m for g, m in zip(dense, masks, strict=True)], moments)
+            return (optax.apply_updates(weights, updates), moments), None
+
+        (weights, moments), _ = jax.lax.scan(step, (weights, moments), batches)
+        weights = [w * m for w, m in zip(weights, masks, strict=True)]
+        wanted = [
+            jax.random.uniform(k, w.shape, w.dtype)
+            for k, w in zip(jax.random.split(of_growth, len(start)), weights, strict=True)
+        ]
+        if by_gradient:
+            wanted = [abs(g) for g in slopes(weights, jax.tree.map(lambda a: a[0], batches))]
+        share = number / (UNTIL * epochs)
+        falling = 0.5 * (1 + jnp.cos(jnp.pi * share)) if by_gradient else 1.0
+        fraction = FRACTION * ((share < 1) & (number < epochs - 1)) * falling
+        masks = [
+            _exchanged(w, m, score, count, fraction)
+            for w, m, score, count in zip(weights, masks, wanted, counts, strict=True)
+        ]
+        return (weights, moments, masks), None
+
+    numbered = jnp.arange(epochs), jax.random.split(of_epochs, epochs)
+    state = start, optimiser.init(start), masks
+    (weights, _, masks), _ = jax.jit(lambda state: jax.lax.scan(epoch, state, numbered))(state)
+    return masked(weights, masks)
+
+
+def _counts(shapes: Sequence[tuple[int, ...]], n_weights: int) -> list[int]:
+    """How many entries of each array may be free: all of a bias; of a matrix (a, b) a share that grows as a + b."""
+    shares = np.array([sum(shape) if len(shape) == 2 else 0 for shape in shapes])
+    given = np.maximum(np.round(n_weights * shares / shares.sum()), 1)
+    return [
+        int(min(count, np.prod(shape))) if len(shape) == 2 else int(np.prod(shape))
+        for count, shape in zip(given, shapes, strict=True)
+    ]
+
+
+def _largest(score: jax.Array, count: jax.Array | int) -> jax.Array:
+    """1 for the `count` largest entries, else 0."""
+    ranks = jnp.argsort(jnp.argsort(-score.ravel()))
+    return (ranks < count).astype(score.dtype).reshape(score.shape)
+
+
+def _exchanged(weights, mask, score, count: int, fraction) -> jax.Array:
+    """The mask with a fraction of its smallest weights exchanged for entries of largest score outside of it."""
+    n = jnp.minimum(jnp.floor(fraction * count), mask.size - count)
+    stay = _largest(jnp.where(mask > 0, abs(weights), -jnp.inf), count - n)
+    return stay + _largest(jnp.where(mask > 0, -jnp.inf, score), n)
