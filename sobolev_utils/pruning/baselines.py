@@ -22,7 +22,7 @@ from sobolev_utils.models.samples import Samples
 
 __all__ = ["brain_damage", "brain_surgeon", "compensated", "magnitude", "random_scores", "saliency"]
 
-DAMPING = 1e-6  # of the mean squared length of a point's Jacobian
+DAMPING = 1e-4  # of the mean squared length of a point's Jacobian
 
 
 def magnitude(model: Surrogate) -> list[jax.Array]:

@@ -26,9 +26,10 @@ def conditional_significance(
 ) -> Choice:
     """A choice by conditional significance over the box `inputs`, (n_inputs,), for `reconstruct`.
 
-    analysis: enclosures of the adjoints over the box. What remains of a node is enclosed by affine arithmetic in
-    double precision, united over slabs, which cover the box but for rounding (see `active_subspace`). The projection
-    is a least-squares fit at the points of the reconstruction.
+    analysis: enclosures of the adjoints over the box. The projection is a least-squares fit of the nodes as the small
+    network has them, at the points of the reconstruction; what it leaves is enclosed of the large network's nodes, by
+    affine arithmetic in double precision, united over slabs, which cover the box but for rounding (see
+    `active_subspace`).
     """
     largest = [np.asarray(adjoint.magnitude, float) for adjoint in analysis.adjoints]
     with jax.enable_x64(True):

@@ -42,8 +42,8 @@ Parameters = Mapping[str, Mapping[str, object]]
 class Case:
     """A network to prune: its box, the samples of an epoch, others held out, and R^2 of what it is to know.
 
-    epochs: how many it was trained for, in samples as `draw` gives them; score: R^2 (3,) of values, derivatives and
-    second derivatives of a network.
+    epochs: how many it was trained for, in samples as `draw` gives them; training: its rate and decay; score: R^2
+    (3,) of values, derivatives and second derivatives of a network.
     """
 
     network: Surrogate
@@ -51,6 +51,7 @@ class Case:
     draw: Draw
     held_out: Samples
     epochs: int
+    training: tuple[float, float]
     score: Callable[[Surrogate], np.ndarray]
     key: jax.Array
 
@@ -80,7 +81,8 @@ def basket(has: Parameters, seed: int, budget: str = "paths_8192", depth: int | 
     held_out = replace(problem.reference, **points).sample(jax.random.fold_in(key, 1), HELD_OUT)
     inputs = box(*(np.asarray(bound, np.float32) for bound in problem.basket.box))
     score = partial(evaluate, test=problem.test)
-    return Case(network, inputs, draw, held_out, settings["epochs"], score, key)
+    training = settings["learning_rate"], settings["weight_decay"]
+    return Case(network, inputs, draw, held_out, settings["epochs"], training, score, key)
 
 
 def heston(has: Parameters, seed: int) -> Case:
@@ -104,9 +106,10 @@ def heston(has: Parameters, seed: int) -> Case:
         deltas = (each[:, 1:-1] * scale for each in (exact, found))
         return np.array([r2(exact[:, 0], found[:, 0]), r2(*deltas), r2(exact[:, -1], found[:, -1])])
 
-    key = jax.random.fold_in(jax.random.key(seed), 2)
+    key = jax.random.fold_in(jax.random.key(seed), 9)
     held_out = names["heston"].sample(jax.random.fold_in(key, 1), HELD_OUT)
-    return Case(network, names["inputs"], names["draw"], held_out, names["epochs"], score, key)
+    training = names["learning_rate"], names["weight_decay"]
+    return Case(network, names["inputs"], names["draw"], held_out, names["epochs"], training, score, key)
 
 
 # By the name that the table has for it.

@@ -35,10 +35,10 @@ __all__ = ["WAYS", "Analysed"]
 
 POINTS = 2**11  # of a reconstruction
 BOXES, BATCH = 2**10, 64  # sub-boxes of a tight analysis
-SURGERY = 512  # points of the surgeon's Hessian, whose cost is cubic in them
-STEP = 0.75  # of the surgeon, who looks again after each: how many nodes stay
-SLABS = 8  # of conditional significance, whose search is slow beyond MOST nodes
-MOST = 8
+SURGERY = 256  # points of the surgeon's Hessian, whose cost is cubic in them
+STEP = 0.9  # of the surgeon, who looks again after each: how many nodes stay
+SLABS = 8  # of conditional significance
+FEW = (3, 8)  # nodes, of the ways that take long
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,19 +97,12 @@ def held_at_means(scores: Callable[[Analysed], Scores], seen: Analysed, counts: 
         yield count, prune(seen.network, most_significant(found, count), means)
 
 
-def held_at_midpoints(seen: Analysed, counts: Sequence[int]):
-    """By tight significance; the others are held at the midpoints of their enclosures."""
-    midpoints = [value.midpoint for value in seen.tight.values[1:-1]]
-    for count in counts:
-        yield count, prune(seen.network, most_significant(seen.tight.hidden, count), midpoints)
-
-
-def reconstructed(choice: Callable[[Analysed], Choice], large: Callable[[Analysed], Large], most: int | None = None):
-    """What follows is refitted; to at most so many nodes."""
+def reconstructed(choice: Callable[[Analysed], Choice], large: Callable[[Analysed], Large], only: Sequence[int] = ()):
+    """What follows is refitted; to `only` these numbers of nodes, if given."""
 
     def way(seen: Analysed, counts: Sequence[int]):
         for count in counts:
-            if most is None or count <= most:
+            if count in only or not only:
                 yield count, refit(large(seen), large(seen).whole, count, choice(seen)).model
 
     return way
@@ -126,9 +119,10 @@ def _of_largest(scores: Callable[[Analysed], Scores]) -> Callable[[Analysed], Ch
 
 
 def _weighed_by_intervals(seen: Analysed) -> Large:
-    """Each node counts by its largest interval adjoint, in place of the metric of the adjoints at the points.
+    """What a node receives counts by the node's largest interval adjoint, not by the adjoints at the points.
 
-    Of a node after its activation; the largest slope of that is the same for all nodes.
+    The adjoint is that of the node's value: up to the activation's largest slope it bounds that of what it receives,
+    loosely where the activation saturates.
     """
     weights = [np.diag(np.ravel(np.asarray(adjoint.magnitude, float))) for adjoint in seen.tight.adjoints[1:]]
     return replace(seen.sampled, metrics=weights)
@@ -138,8 +132,8 @@ def by_surgery(seen: Analysed, counts: Sequence[int]):
     """The surgeon, in steps, as each of them moves the weights that stay."""
     model, x = seen.network, seen.case.samples.x[:SURGERY]
     for count in sorted(counts, reverse=True):
-        while model.widths[0] > count:
-            fewer = max(count, int(STEP * model.widths[0]))
+        while max(model.widths) > count:
+            fewer = [max(min(count, width), int(STEP * width)) for width in model.widths]
             model = compensated(model, most_significant(brain_surgeon(model, x), fewer), x)
         yield count, model
 
@@ -153,12 +147,12 @@ WAYS: dict[str, Way] = {
     "pursuit_interval": reconstructed(_PURSUIT, _weighed_by_intervals),
     "pivoted_qr": reconstructed(_PIVOTED_QR, _BOTH),
     "pivoted_qr_values": reconstructed(_PIVOTED_QR, _VALUES),  # the interpolative decomposition
-    "conditional": reconstructed(_CONDITIONAL, _BOTH, MOST),
-    "conditional_values": reconstructed(_CONDITIONAL, _VALUES, MOST),
+    "conditional": reconstructed(_CONDITIONAL, _BOTH, FEW),
+    "conditional_values": reconstructed(_CONDITIONAL, _VALUES, FEW),
     "iasa_refitted": reconstructed(_of_largest(lambda seen: seen.plainly.hidden), _BOTH),
     "random_refitted": reconstructed(_of_largest(_RANDOM), _BOTH),
     "iasa_plain": partial(held_at_means, lambda seen: seen.plainly.hidden),
-    "iasa_tight": held_at_midpoints,
+    "iasa_tight": partial(held_at_means, lambda seen: seen.tight.hidden),
     "sampled": partial(held_at_means, lambda seen: seen.reached.hidden),
     "magnitude": partial(held_at_means, lambda seen: magnitude(seen.network)),
     "saliency": partial(held_at_means, lambda seen: saliency(seen.network, plain, seen.case.samples)),
