@@ -1,7 +1,7 @@
 """Ways to prune compared: one oversized network, before and after the same fine-tuning, by number of nodes.
 
-What has no oversized network to start from, the small network from scratch and sparse training, gets as many epochs
-as that and the fine-tuning took together; from scratch the oversized network's rate and decay are tried as well.
+What has no oversized network to start from, the small network from scratch and sparse training, is trained on values
+for as many epochs as that, before the same fine-tuning; from scratch also at its rate and decay.
 """
 
 import io
@@ -54,17 +54,26 @@ def compare(case: Case, sizes: Sequence[int] = SIZES) -> pd.DataFrame:
                 note(method, count, "before", "-", model)
         tell(method)
     for count in (count for count in TUNED if count in sizes):
-        methods = [method for method in WAYS if (method, count) in small]
-        models = [small[method, count] for method in methods]
+        key = jax.random.fold_in(case.key, 3)
+        small["scratch", count] = _tuned(case, [case.fresh(count)], plain, key, case.epochs, more=[case.training])[0]
+        note("scratch", count, "before", "-", small["scratch", count])
+        tell(f"scratch, {count} nodes")
+        dense = [method for method in (*WAYS, "scratch") if (method, count) in small]
+        sparse = {}
+        if count == SPARSE:
+            n_weights = sum(layer.kernel[...].size for layer in small["scratch", count].layers)
+            sparse = {name: _sparse(case, n_weights, key, name == "rigl") for name in ("set", "rigl")}
+            parameters = n_weights + sum(layer.bias[...].size for layer in sparse["set"].layers)
+        for method, model in sparse.items():
+            note(method, count, "before", "-", model, parameters)
         for name, loss in LOSSES.items():
-            key = jax.random.fold_in(case.key, 3)
-            for method, model in zip(methods, _tuned(case, models, loss, key, EPOCHS), strict=True):
+            tuned = _tuned(case, [small[method, count] for method in dense], loss, key, EPOCHS)
+            for method, model in zip(dense, tuned, strict=True):
                 note(method, count, "after", name, model)
-            (model,) = _tuned(case, [case.fresh(count)], loss, key, case.epochs + EPOCHS, [case.training])
-            note("scratch", count, "after", name, model)
-            if count == SPARSE:
-                for method in ("set", "rigl"):
-                    note(method, count, "after", name, *_sparse(case, models[0], loss, key, method == "rigl"))
+            if sparse:
+                tuned = _tuned(case, list(sparse.values()), loss, key, EPOCHS, sparse=True)
+                for method, model in zip(sparse, tuned, strict=True):
+                    note(method, count, "after", name, model, parameters)
             tell(f"{count} nodes, {name}")
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -79,19 +88,19 @@ def _scores(case: Case, model: Surrogate) -> np.ndarray:
         return np.full(len(QUANTITIES), -np.inf)
 
 
-def _tuned(case: Case, models: Sequence[Surrogate], loss: Loss, key, epochs: int, more=()) -> list[Surrogate]:
-    """With each of RATES, and with the settings (rate, decay) in `more`."""
-    options = {"epochs": epochs, "batch": BATCH, "settings": [*((rate, 0.0) for rate in RATES), *more]}
+def _tuned(case: Case, models: Sequence[Surrogate], loss: Loss, key, epochs: int, more=(), sparse=False):
+    """Trained with each of RATES, and with the settings (rate, decay) in `more`; the best of each."""
+    settings = [*((rate, 0.0) for rate in RATES), *more]
+    options = {"epochs": epochs, "batch": BATCH, "settings": settings, "sparse": sparse}
     return fit_together(models, case.draw, loss, case.held_out, key=key, **options)
 
 
-def _sparse(case: Case, small: Surrogate, loss: Loss, key, by_gradient: bool) -> tuple[Surrogate, int]:
-    """Sparse training with as many weights as `small` has, the better of RATES; and its number of parameters."""
-    n_weights, fresh = sum(layer.kernel[...].size for layer in small.layers), case.fresh(WIDTH)
-    options = {"epochs": case.epochs + EPOCHS, "batch": BATCH, "by_gradient": by_gradient}
+def _sparse(case: Case, n_weights: int, key, by_gradient: bool) -> Surrogate:
+    """Sparse training with so many weights; the better of RATES."""
+    options = {"epochs": case.epochs, "batch": BATCH, "by_gradient": by_gradient}
     trained = [
-        train_sparsely(fresh, case.draw, loss, n_weights, key=key, learning_rate=rate, **options) for rate in RATES
+        train_sparsely(case.fresh(WIDTH), case.draw, plain, n_weights, key=key, learning_rate=rate, **options)
+        for rate in RATES
     ]
-    losses = [float(loss(model, case.held_out)) for model in trained]
-    n_biases = sum(layer.bias[...].size for layer in fresh.layers)
-    return trained[int(np.argmin(np.nan_to_num(losses, nan=np.inf)))], n_weights + n_biases
+    losses = [float(plain(model, case.held_out)) for model in trained]
+    return trained[int(np.argmin(np.nan_to_num(losses, nan=np.inf)))]

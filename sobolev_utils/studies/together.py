@@ -26,11 +26,12 @@ def fit_together(
     epochs: int,
     batch: int,
     settings: Sequence[tuple[float, float]],
+    sparse: bool = False,
 ) -> list[Surrogate]:
     """Each model trained by Adam with each of the settings, (rate, decay); the best on `held_out` samples of these.
 
     The model as it was is a candidate too. Rates fall by a cosine, decay is that of `fit`. The samples of an epoch
-    are drawn once for all. A training that diverges is never the best.
+    are drawn once for all. A training that diverges is never the best. `sparse`: weights that are zero stay so.
     """
     graph, _, constants = nnx.split(models[0], nnx.Param, ...)
     own = [nnx.split(model, nnx.Param, ...)[1] for model in models]
@@ -44,6 +45,8 @@ def fit_together(
     def step(state, samples):
         parameters, moments, n = state
         gradients = jax.vmap(jax.grad(value), (0, None))(parameters, samples)
+        if sparse:
+            gradients = jax.tree.map(lambda g, p: jnp.where(p == 0, 0, g) if p.ndim > 2 else g, gradients, parameters)
         updates, moments = jax.vmap(adam.update)(gradients, moments)
         falling = 0.5 * (1 + jnp.cos(jnp.pi * n / (epochs * steps)))
 

@@ -70,6 +70,16 @@ class TestTogether:
         assert losses[1] < losses[0] < float(plain(model, HELD_OUT)) * (1 + 1e-6)
         np.testing.assert_allclose(trained(*settings), losses[1], rtol=1e-5)
 
+    def test_weights_that_are_zero_stay_so_where_training_is_sparse(self):
+        arrays = network(4, 3).arrays()
+        arrays["kernel_1"] = np.where(np.arange(12).reshape(4, 3) % 2, arrays["kernel_1"], 0)
+        options = OPTIONS | {"settings": [(1e-2, 0.0)]}
+        for sparse in (False, True):
+            models = [Surrogate.from_arrays(arrays)]
+            (found,) = fit_together(models, shuffled(SAMPLES), plain, HELD_OUT, sparse=sparse, **options)
+            kept = np.asarray(found.layers[1].kernel[...])
+            assert found is not models[0] and ((kept == 0) == (sparse & (arrays["kernel_1"] == 0))).all()
+
     def test_a_model_that_training_makes_worse_stays_as_it_is(self):
         model = network(4, 3)
         (same,) = fit_together([model], shuffled(SAMPLES), plain, HELD_OUT, settings=[(1e10, 0.0)], **OPTIONS)
@@ -146,8 +156,9 @@ class TestCompare:
         given = case(network(5, 4))
         rows = compare(given, (2, 3))
         assert list(rows.columns) == COLUMNS
-        before = rows[(rows.stage == "before") & (rows.method != "oversized")]
-        assert set(before.groupby("method").size()) == {2 * len(QUANTITIES)} and set(before.method) == set(CHEAP)
+        before = rows[rows.stage == "before"]
+        assert set(before.method) == {"oversized", *CHEAP, "scratch", "set", "rigl"}
+        assert set(before[before.method.isin(CHEAP)].groupby("method").size()) == {2 * len(QUANTITIES)}
         assert set(before.loss) == {"-"}
         for loss in ("plain", "sobolev"):
             after = rows[rows.loss == loss]
@@ -182,17 +193,13 @@ class TestCompare:
         monkeypatch.setattr(pruning_methods, "train_sparsely", sparsely)
         monkeypatch.setattr(pruning_methods, "WAYS", {name: WAYS[name] for name in ("magnitude", "random")})
         compare(case(network(9, 9), epochs=7), (8, 16))  # 16 are more than there are
-        tuned, whole = pruning_methods.EPOCHS, 7 + pruning_methods.EPOCHS
-        rates, tried = (1e-3, 1e-2), [(1e-3, 0.0), (1e-2, 0.0)]
-        expected = [
-            (2, tuned, tried),
-            (1, whole, [*tried, (3e-3, 0.5)]),
-            *(2 * [(88, whole, rate) for rate in rates]),
-        ]
+        tried, tuned = [(1e-3, 0.0), (1e-2, 0.0)], pruning_methods.EPOCHS
+        scratch, sparse = (1, 7, [*tried, (3e-3, 0.5)]), [(88, 7, rate) for rate, _ in tried]
+        expected = [scratch, *sparse, *sparse, *2 * [(3, tuned, tried), (2, tuned, tried)]]
         found = [
             (n, epochs, options.get("settings", options.get("learning_rate"))) for n, epochs, options, _ in calls
         ]
-        assert found == 2 * expected
+        assert found == expected
         assert len({str(jax.random.key_data(key)) for *_, key in calls}) == 1
 
 
