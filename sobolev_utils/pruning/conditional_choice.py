@@ -16,7 +16,7 @@ from sobolev_utils.enclosures.intervals import Interval, box
 from sobolev_utils.learning.surrogate import Surrogate
 from sobolev_utils.pruning.active_subspace import active_gradients, slabs
 from sobolev_utils.pruning.choice import DEPENDENT, Choice, Layer
-from sobolev_utils.pruning.significance import Significance
+from sobolev_utils.pruning.significance import METHODS, Significance, expect
 
 __all__ = ["conditional_significance"]
 
@@ -26,11 +26,12 @@ def conditional_significance(
 ) -> Choice:
     """A choice by conditional significance over the box `inputs`, (n_inputs,), for `reconstruct`.
 
-    analysis: enclosures of the adjoints over the box. The projection is a least-squares fit of the nodes as the small
-    network has them, at the points of the reconstruction; what it leaves is enclosed of the large network's nodes, by
-    affine arithmetic in double precision, united over slabs, which cover the box but for rounding (see
-    `active_subspace`).
+    analysis: enclosures of the adjoints over this box, by `analyse` or `analyse_subdivided`. The projection is a
+    least-squares fit of the nodes as the small network has them, at the points of the reconstruction; what it leaves
+    is enclosed of the large network's nodes, by affine arithmetic in double precision, united over slabs, which cover
+    the box but for rounding (see `active_subspace`). Raises ValueError for an analysis that encloses nothing.
     """
+    expect(analysis, (*METHODS, "subdivided"), "the analysis")
     largest = [np.asarray(adjoint.magnitude, float) for adjoint in analysis.adjoints]
     with jax.enable_x64(True):
         axes, whole, _ = slabs(active_gradients(model, inputs), inputs)

@@ -11,6 +11,7 @@ from sobolev_utils.pruning import (
     Layer,
     analyse,
     conditional_significance,
+    inside,
     matching_pursuit,
     pivoted_qr,
     reconstruct,
@@ -202,6 +203,11 @@ class TestConditionalSignificance:
         significance = np.asarray(analyse(model, BOX, method="zonotopes").hidden[0])
         assert np.isclose(significance[chosen[0][0]], significance.max(), rtol=0.05)
         assert sorted(chosen[1] % 4) == list(range(4)) and change(model, small) < SLIGHT
+
+    def test_an_analysis_that_encloses_nothing_is_refused(self):
+        model = surrogate(3, 4, 1)
+        with pytest.raises(ValueError, match=r"the analysis .* got one found by inside"):
+            conditional_significance(model, BOX, inside(model, BOX, samples=16, rounds=1))
 
     def test_nodes_that_are_dead_at_all_points_do_no_harm(self):
         arrays = {name: array.copy() for name, array in surrogate(3, 6, 1, activation="relu").arrays().items()}
