@@ -115,14 +115,10 @@ CALLS = {
     "with_hvp": lambda n: hessian_products.with_hvp(Samples(n(X), n(Y), n(DYDX)), BASKET.value, n(V)),
     "r2": lambda n: metrics.r2(n(X), n(DYDX)),
     "rmse": lambda n: metrics.rmse(n(X), n(DYDX)),
-    "falling": lambda n: nodes.falling(n(9), n(4), n(2)),
     "magnitude": lambda n: baselines.magnitude(MODEL),
     "mean_nodes": lambda n: nodes.mean_nodes(MODEL, n(X)),
     "most_significant": lambda n: nodes.most_significant([n([1, 2]), n([2, 1])], n(1)),
     "prune": lambda n: nodes.prune(MODEL, [[0], np.array([1])], [n([1, 2]), n([2, 1])])(n(X)),
-    "prune_in_steps": lambda n: nodes.prune_in_steps(
-        MODEL, lambda model: ([n([1, 2]), n([2, 1])], [n([1, 2]), n([2, 1])]), [n(1)], None
-    )(n(X)),
     "random_scores": lambda n: baselines.random_scores(MODEL, KEY),
 }
 NOT_CALLED = {"Diverged", "Draw", "Loss", "POINTS", "Samples", "CurvedSamples", "StripSamples"}

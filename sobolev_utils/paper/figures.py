@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from sobolev_utils.paper.case_study import Truth
 from sobolev_utils.paper.stages import QUANTITIES, STAGES, Trained
@@ -36,16 +36,28 @@ STAGE_NAMES = {
 }
 BUDGET_NAMES = {"paths_8192": "fixed sample", "fresh_paths": "fresh samples", "paper_recipe": "published recipe"}
 BUDGET_COLOURS = {"paths_8192": "C0", "fresh_paths": "C2", "paper_recipe": "C3"}
-METHOD_NAMES = {
-    "iasa_plain": "IASA, plain intervals",
-    "iasa_plain_iterative": "IASA, plain, iterative",
-    "iasa_tight": "IASA, tight enclosures",
-    "iasa_tight_iterative": "IASA, tight, iterative",
-    "sampled": "sampled significance",
-    "magnitude": "magnitude",
-    "random": "random nodes",
-    "random_iterative": "random nodes, iterative",
-    "scratch": "trained from scratch",
+# Ways to prune, with label, colour and line: dashed on values alone, dotted where other nodes are held at constants.
+METHODS = {
+    "pursuit": ("matching pursuit", "C0", "o-"),
+    "pursuit_values": ("pursuit, values alone", "C0", "o--"),
+    "pursuit_interval": ("pursuit, weighed by intervals", "C5", "o-"),
+    "pivoted_qr": ("pivoted QR", "C2", "s-"),
+    "pivoted_qr_values": ("interpolative decomposition", "C2", "s--"),
+    "conditional": ("conditional significance", "C4", "D-"),
+    "conditional_values": ("conditional, values alone", "C4", "D--"),
+    "iasa_refitted": ("significance, refitted", "C1", "^-"),
+    "random_refitted": ("random, refitted", "k", "v-"),
+    "brain_surgeon": ("optimal brain surgeon", "C3", "P-"),
+    "iasa_plain": ("significance (the paper's)", "C1", "^:"),
+    "iasa_tight": ("significance, tight", "C1", "x:"),
+    "sampled": ("sampled significance", "0.6", "x:"),
+    "random": ("random", "k", "v:"),
+    "magnitude": ("magnitude", "0.6", "o:"),
+    "saliency": ("saliency", "0.6", "s:"),
+    "brain_damage": ("optimal brain damage", "0.6", "P:"),
+    "scratch": ("trained from scratch", "r", "*-"),
+    "set": ("SET", "r", "+"),
+    "rigl": ("RigL", "r", "x"),
 }
 
 
@@ -122,31 +134,45 @@ def seed_spread(table: pd.DataFrame, published: Mapping[str, Sequence[float]]) -
     return caption(figure, table)
 
 
-def pruning_methods(table: pd.DataFrame) -> Figure:
-    """1 - R² after fine-tuning, by method, on log axes: a row of panels for each size, a panel for each quantity.
+def pruning_methods(table: pd.DataFrame, loss: str = "-") -> Figure:
+    """Error over the number of parameters, by way to prune, as a multiple of the oversized network's own.
 
-    A point is the median over the seeds, the thick bar the quartiles, the thin one the extremes. table: columns
-    method, parameters, seed, stage, quantity, r2. Methods are drawn in the order of `METHOD_NAMES`.
+    An error is 1 - R²; a point is the median over the seeds. A column of panels for each network, a row for each
+    quantity. table: columns network, method, parameters, seed, stage, loss, quantity, r2. loss: of the fine-tuning;
+    "-" for networks before it. Ways are drawn in the order of `METHODS`.
     """
-    pruned = table[table.stage == "pruned"]
-    names = {method: name for method, name in METHOD_NAMES.items() if method in set(pruned.method)}
-    sizes = sorted(set(pruned.parameters), reverse=True)
-    shape = {"figsize": (7.2, 0.6 + 2.3 * len(sizes)), "sharex": "col", "sharey": True, "squeeze": False}
-    figure, rows = plt.subplots(len(sizes), len(QUANTITIES), **shape)
-    for axis, (size, quantity) in zip(rows.flat, product(sizes, QUANTITIES), strict=True):
-        chosen = pruned[(pruned.parameters == size) & (pruned.quantity == quantity)]
-        for position, method in enumerate(names):
-            errors = 1 - chosen[chosen.method == method].r2
-            low, first, middle, third, high = np.quantile(errors, (0, 0.25, 0.5, 0.75, 1))
-            colour = "C0" if method.startswith("iasa") else "C1" if method == "scratch" else "0.45"
-            axis.plot([low, high], [position] * 2, lw=0.8, color=colour)
-            axis.plot([first, third], [position] * 2, lw=3.5, alpha=0.5, color=colour, solid_capstyle="butt")
-            axis.plot(middle, position, "s" if "iterative" in method else "o", ms=4.5, color=colour)
-        axis.set(xscale="log", title=f"{quantity}, {size} parameters")
+    keys = ["network", "seed", "quantity"]
+    own = table[table.method == "oversized"].set_index(keys).r2
+    rows = table[(table.loss == loss) & (table.method != "oversized")]
+    ratio = (1 - rows.r2.to_numpy()) / (1 - own.loc[pd.MultiIndex.from_frame(rows[keys])].to_numpy())
+    by = ["network", "quantity", "method", "nodes", "parameters"]
+    medians = rows.assign(ratio=ratio).groupby(by, sort=False).ratio.median().reset_index()
+    networks = list(dict.fromkeys(table.network))
+    shape = {
+        "figsize": (max(2.0 * len(networks) + 0.8, 8.8), 6.6),
+        "sharex": "col",
+        "sharey": "row",
+        "squeeze": False,
+    }
+    figure, axes = plt.subplots(len(QUANTITIES), len(networks), **shape)
+    for axis, (quantity, network) in zip(axes.flat, product(QUANTITIES, networks), strict=True):
+        panel = medians[(medians.network == network) & (medians.quantity == quantity)]
+        for method, (label, colour, style) in METHODS.items():
+            line = panel[panel.method == method].sort_values("nodes")
+            axis.loglog(line.parameters, line.ratio, style, color=colour, ms=3, lw=0.8, label=label)
+        axis.axhline(1, color="0.8", lw=0.6, zorder=0)
+        axis.xaxis.set_major_locator(LogLocator(subs=(1,) if loss == "-" else (1, 3)))
         axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.grid(axis="x", lw=0.4, color="0.85")
-    plt.setp(rows[:, 0], yticks=range(len(names)), yticklabels=names.values(), ylim=(len(names) - 0.5, -0.5))
-    plt.setp(rows[-1], xlabel="1 − R²")
+    for axis, network in zip(axes[0], networks, strict=True):
+        axis.set_title(network.replace("_", " "))
+    for axis, quantity in zip(axes[:, 0], QUANTITIES, strict=True):
+        axis.set_ylabel(quantity)
+    plt.setp(axes[-1], xlabel="parameters")
+    figure.supylabel("1 − R², over that of the oversized network", fontsize="medium")
+    shown = [method for method in METHODS if method in set(medians.method)]
+    lines = dict(zip(METHODS, axes[0, 0].get_lines(), strict=False))
+    named = [(lines[method], METHODS[method][0]) for method in shown]
+    figure.legend(*zip(*named, strict=True), loc="outside upper center", ncols=4, fontsize=7)
     return caption(figure, table)
 
 

@@ -24,7 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "random_scores",
             "saliency",
         ],
-        "nodes": ["falling", "mean_nodes", "most_significant", "prune", "prune_in_steps"],
+        "nodes": ["mean_nodes", "most_significant", "prune"],
         "reconstruction": ["reconstruct", "refit"],
         "removal_bounds": ["Step", "change", "change_bound", "changes_enclosed", "changes_found"],
         "sampled_network": ["Large", "Small"],

@@ -1,6 +1,6 @@
-"""Removal of whole nodes, at once or step by step: what is left is a smaller dense network, not a mask."""
+"""Removal of whole nodes: what is left is a smaller dense network, not a mask."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import jax
@@ -9,10 +9,7 @@ import numpy as np
 from sobolev_utils.arrays import as_count, as_floats
 from sobolev_utils.learning.surrogate import Surrogate
 
-__all__ = ["falling", "mean_nodes", "most_significant", "prune", "prune_in_steps"]
-
-# From a model the scores of its hidden nodes and the constants to hold them at: two lists of arrays (width,).
-Criterion = Callable[[Surrogate], tuple[Sequence[jax.Array], Sequence[jax.Array]]]
+__all__ = ["mean_nodes", "most_significant", "prune"]
 
 
 def most_significant(significance: Sequence[jax.Array], keep: int | Sequence[int]) -> list[np.ndarray]:
@@ -78,30 +75,3 @@ def prune(model: Surrogate, keep: Sequence[np.ndarray], constants: Sequence[jax.
         arrays[f"kernel_{i}"] = kernel[rows][:, columns]
         arrays[f"bias_{i}"] = (bias + lost)[columns].astype(bias.dtype)
     return Surrogate.from_arrays(arrays)
-
-
-def falling(start: int, end: int, steps: int) -> list[int]:
-    """Counts that fall from `start`, which is left out, to `end`, each about the same fraction of the one before.
-
-    n_k = start (end / start)^(k / steps), rounded, for k = 1 ... steps. Raises ValueError unless start >= end >= 1
-    and steps >= 1.
-    """
-    if not start >= end >= 1 <= steps:
-        raise ValueError(f"need start >= end >= 1 and at least one step, got {start}, {end} and {steps}")
-    return [round(start * (end / start) ** (k / steps)) for k in range(1, steps + 1)]
-
-
-def prune_in_steps(
-    model: Surrogate, criterion: Criterion, counts: Sequence[int], tune: Callable[[Surrogate, int], Surrogate]
-) -> Surrogate:
-    """Prune to each of `counts` nodes a layer in turn, each time by the `criterion` of the model that is left.
-
-    Every pruning but the last, k = 1, 2, ..., is followed by brief fine-tuning, model = tune(model, k). Raises
-    ValueError as `most_significant` and `prune` do.
-    """
-    for step, count in enumerate(counts):
-        if step:
-            model = tune(model, step)
-        scores, constants = criterion(model)
-        model = prune(model, most_significant(scores, count), constants)
-    return model

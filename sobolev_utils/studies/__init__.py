@@ -7,7 +7,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "distribute": ["cluster"],
         "extensions": ["Laboratory", "errors", "single"],
-        "pruning_methods": ["compare", "criteria"],
+        "paired_tests": ["paired_tests"],
+        "pruning_methods": ["compare"],
         "run": ["run_study"],
     },
 )

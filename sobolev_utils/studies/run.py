@@ -3,7 +3,7 @@
 python -m sobolev_utils.studies.run [pruning] [beyond] [seeds] [--seeds N] [-p NAME VALUE]... [--results FOLDER]
     [--scheduler ADDRESS]
 
-A task is a seed of a study, or of one size in it. Problem and settings are those of the notebooks, read from their
+A task is a seed of a study, or of one network in it. Problem and settings are those of the notebooks, read from their
 parameters cells.
 """
 
@@ -21,15 +21,15 @@ from sobolev_utils.paper.execution import SAFE, ReproductionError, end_in_good_o
 from sobolev_utils.paper.outputs import save_study
 from sobolev_utils.paper.records import alone
 from sobolev_utils.paper.reproduce import NOTEBOOKS, as_run, parameter_value
+from sobolev_utils.studies.cases import NETWORKS, Parameters
 from sobolev_utils.studies.distribute import Task, cluster, gather
-from sobolev_utils.studies.pruning_methods import SIZES
-from sobolev_utils.studies.tasks import Parameters, beyond_rows, pruning_rows, seed_rows
+from sobolev_utils.studies.tasks import beyond_rows, pruning_rows, seed_rows
 
 __all__ = ["STUDIES", "main", "run_study"]
 
-# By name: the table, the function that makes the rows of a task, and the sizes for which it does so, for each seed.
+# By name: the table, the function that makes the rows of a task, and what it does so for under each seed.
 STUDIES = {
-    "pruning": ("pruning", pruning_rows, SIZES),
+    "pruning": ("pruning", pruning_rows, [(network,) for network in NETWORKS]),
     "beyond": ("beyond", beyond_rows, [()]),
     "seeds": ("r2_seeds", seed_rows, [()]),
 }

@@ -36,8 +36,8 @@ CLAIMS = {
         "python -m sobolev_utils.studies.run beyond",
     ),
     "pruning": (
-        "ways to prune compared under ten seeds",
-        "tables/pruning.csv; figures/pruning_methods.png",
+        "ways to prune compared on five networks under ten seeds",
+        "tables/pruning.csv; figures/pruning_before.png; figures/pruning_after.png",
         "python -m sobolev_utils.studies.run pruning",
     ),
     "sweep": (

@@ -153,25 +153,27 @@ def test_beyond_shows_the_mean_of_the_seeds_with_a_bar_to_the_worst():
     assert figure.get_supxlabel() == "study of 5 assets; and of 7 assets"
 
 
-def test_pruning_methods_shows_medians_and_extremes_after_fine_tuning():
-    methods, sizes, stages = ("scratch", "iasa_plain"), (40, 433), ("before", "pruned")
-    table = runs("7 assets", method=methods, parameters=sizes, stage=stages, quantity=QUANTITIES, seed=range(5))
-    r2 = np.array([0.7, 0.9, 0.99, 0.8, 0.95])[table.seed]
-    table["r2"] = r2 - 0.1 * (table.method == "scratch") * (table.seed == 3) - (table.stage == "before")
-    figure = figures.pruning_methods(table)
-    titles = [f"{quantity}, {size} parameters" for size in (433, 40) for quantity in QUANTITIES]
-    assert [axis.get_title() for axis in figure.axes] == titles
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
-        "IASA, plain intervals",
-        "trained from scratch",
-    ]
+def test_pruning_methods_shows_errors_over_those_of_the_oversized_network():
+    networks, methods = ("a", "b_2"), ("oversized", "random", "pursuit")
+    table = runs("7 assets", network=networks, method=methods, nodes=(3, 8), quantity=QUANTITIES, seed=range(5))
+    table = table.drop(table.index[(table.method == "oversized") & (table.nodes == 3)])
+    table = table.assign(parameters=10 * table.nodes, stage="before", loss="-")
+    seed = np.array([0.01, 0.02, 0.03, 0.04, 0.05])[table.seed]
+    factor = table.method.map({"oversized": 1, "random": 8, "pursuit": 2}) * np.where(table.seed == 0, 7, 1)
+    table["r2"] = 1 - seed * factor.where(table.method != "oversized", 1)
+    tuned = table[table.method != "oversized"].assign(stage="after", loss="plain", r2=0.5)
+    whole = pd.concat([table, tuned])
+    whole.attrs = table.attrs
+    figure = figures.pruning_methods(whole)
+    assert [axis.get_title() for axis in figure.axes] == ["a", "b 2", *[""] * 4]
+    assert [axis.get_ylabel() for axis in figure.axes[::2]] == list(QUANTITIES)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["matching pursuit", "random"]
     for axis in figure.axes:
-        extremes, quartiles, median, *scratch = lines(axis)
-        np.testing.assert_allclose(extremes, [[0.01, 0], [0.3, 0]])
-        np.testing.assert_allclose(quartiles, [[0.05, 0], [0.2, 0]])
-        np.testing.assert_allclose(median, [[0.1, 0]])
-        np.testing.assert_allclose(scratch[1], [[0.05, 1], [0.3, 1]])
-        assert axis.get_xscale() == "log" and axis.yaxis_inverted()
+        drawn = {line.get_label(): line.get_xydata() for line in axis.get_lines() if len(line.get_xydata())}
+        np.testing.assert_allclose(drawn["matching pursuit"], [[30, 2], [80, 2]])
+        np.testing.assert_allclose(drawn["random"], [[30, 8], [80, 8]])
+    after = figures.pruning_methods(whole, "plain")
+    np.testing.assert_allclose(after.axes[0].get_lines()[0].get_ydata(), 0.5 / 0.03)
 
 
 def test_figures_of_studies_say_what_these_were_made_with():

@@ -6,13 +6,10 @@ import pytest
 from oracles import DTYPES, TOLERANCE, forward, leaves, random_surrogate, uniform_points
 
 from sobolev_utils.learning.surrogate import NORMALISATION, Surrogate
-from sobolev_utils.pruning.baselines import magnitude
 from sobolev_utils.pruning.nodes import (
-    falling,
     mean_nodes,
     most_significant,
     prune,
-    prune_in_steps,
 )
 
 MODEL = random_surrogate(3, (5, 4))
@@ -150,53 +147,3 @@ class TestRefusals:
     def test_constants_of_another_shape(self, shape):
         with pytest.raises(ValueError, match=r"layer 1: constants must have shape \(5,\), got"):
             prune(MODEL, ALL, [jnp.zeros(shape), CONSTANTS[1]])
-
-
-class TestFalling:
-    @pytest.mark.parametrize("start, end, steps, expected", [
-        (128, 8, 4, [64, 32, 16, 8]), (128, 3, 4, [50, 20, 8, 3]), (9, 4, 1, [4]), (5, 5, 2, [5, 5]), (3, 1, 1, [1]),
-    ])  # fmt: skip
-    def test_counts_fall_by_the_same_fraction(self, start, end, steps, expected):
-        assert falling(start, end, steps) == expected
-
-    @pytest.mark.parametrize("start, end, steps", [(4, 5, 2), (4, 0, 2), (4, 2, 0)])
-    def test_counts_that_do_not_fall_are_refused(self, start, end, steps):
-        with pytest.raises(ValueError, match=f"at least one step, got {start}, {end} and {steps}"):
-            falling(start, end, steps)
-
-
-class TestInSteps:
-    """What is left after each step is judged anew, and tuned in between."""
-
-    @staticmethod
-    def by_magnitude(model):
-        return magnitude(model), [jnp.full(width, 0.1) for width in model.widths]
-
-    def test_one_step_is_one_shot_and_is_not_tuned(self):
-        def tune(model, step):
-            raise AssertionError("tuned")
-
-        scores, constants = self.by_magnitude(MODEL)
-        expected = prune(MODEL, most_significant(scores, 2), constants)
-        found = prune_in_steps(MODEL, self.by_magnitude, [2], tune)
-        for name, array in expected.arrays().items():
-            np.testing.assert_array_equal(found.arrays()[name], array)
-
-    def test_steps_follow_each_other(self):
-        events = []
-
-        def judge(model):
-            events.append(("judge", model.widths))
-            return self.by_magnitude(model)
-
-        def tune(model, step):
-            events.append((step, model.widths))
-            return random_surrogate(3, model.widths, seed=step)
-
-        found = prune_in_steps(random_surrogate(3, (5, 5)), judge, [4, 3, 1], tune)
-        assert events == [
-            ("judge", (5, 5)), (1, (4, 4)), ("judge", (4, 4)), (2, (3, 3)), ("judge", (3, 3)),
-        ]  # fmt: skip
-        last = random_surrogate(3, (3, 3), seed=2)
-        scores, constants = self.by_magnitude(last)
-        np.testing.assert_array_equal(found(X), prune(last, most_significant(scores, 1), constants)(X))

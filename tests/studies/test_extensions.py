@@ -16,7 +16,7 @@ from sobolev_utils.models.least_squares_monte_carlo import LeastSquaresMonteCarl
 from sobolev_utils.models.payoffs import smooth_call
 from sobolev_utils.models.samples import Samples
 from sobolev_utils.paper.case_study import Problem, Truth, save_problem
-from sobolev_utils.studies import extensions, tasks
+from sobolev_utils.studies import cases, extensions, tasks
 from sobolev_utils.studies.extensions import COLUMNS, EXPERIMENTS, Laboratory, errors
 
 BASKET = random_basket(2)
@@ -136,7 +136,7 @@ def test_a_task_has_a_row_for_each_experiment_and_quantity(monkeypatch):
         made.append(parameters)
         save_problem(results, REFERENCE, SAMPLES, X, parameters)
 
-    monkeypatch.setattr(tasks, "run_notebook", run_notebook)
+    monkeypatch.setattr(cases, "run_notebook", run_notebook)
     table = tasks.beyond_rows({"01_data_generation": {"seed": 42}}, 43)
     assert list(table.columns) == COLUMNS and len(table) == 2 * 3 and made == [{"seed": 43}]
     assert list(table.experiment.unique()) == ["small", "smaller"] and set(table.seed) == {43}

@@ -1,5 +1,6 @@
-"""The comparison is fair and complete: one oversized network, equal training, no row lost, on tiny problems."""
+"""The comparison of ways to prune is complete and fair; training together is training one by one."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -11,179 +12,272 @@ from flax import nnx
 from oracles import random_basket, random_surrogate, uniform_points
 
 from sobolev_utils.enclosures.intervals import box
-from sobolev_utils.learning.losses import plain
+from sobolev_utils.learning.losses import plain, sobolev
 from sobolev_utils.learning.surrogate import Surrogate
-from sobolev_utils.learning.training import fit
+from sobolev_utils.learning.training import fit, shuffled
 from sobolev_utils.models.least_squares_monte_carlo import LeastSquaresMonteCarlo
 from sobolev_utils.models.payoffs import smooth_call
+from sobolev_utils.models.samples import Samples
 from sobolev_utils.paper.case_study import Problem, Truth, save_problem
+from sobolev_utils.paper.figures import METHODS
 from sobolev_utils.paper.stages import QUANTITIES, evaluate
-from sobolev_utils.pruning.attained import inside
-from sobolev_utils.pruning.baselines import magnitude
-from sobolev_utils.pruning.nodes import mean_nodes, most_significant, prune
-from sobolev_utils.pruning.significance import analyse
-from sobolev_utils.studies import pruning_methods, tasks
-from sobolev_utils.studies.pruning_methods import METHODS, compare, criteria
+from sobolev_utils.studies import cases, pruning_methods, tasks, ways_to_prune
+from sobolev_utils.studies.cases import NETWORKS, Case
+from sobolev_utils.studies.pruning_methods import COLUMNS, compare
+from sobolev_utils.studies.run import parameters_of_notebooks
+from sobolev_utils.studies.sparse_training import _exchanged, train_sparsely
+from sobolev_utils.studies.together import fit_together
+from sobolev_utils.studies.ways_to_prune import WAYS, Analysed
 
 BASKET = random_basket(2)
 REFERENCE = LeastSquaresMonteCarlo(BASKET, partial(smooth_call, width=0.005), "sobol", spread=1.5)
-X_TEST = jnp.asarray(uniform_points(32, 2, low=0.7, high=1.3), jnp.float32)
-SAMPLES = REFERENCE.sample(jax.random.key(0), 64)
-PROBLEM = Problem(
-    REFERENCE, SAMPLES, Truth(X_TEST, BASKET.value(X_TEST), BASKET.delta(X_TEST), BASKET.gamma(X_TEST)), {}
-)
-TUNING = {"epochs": 9, "batch": 32, "learning_rate": 1e-2, "weight_decay": 0.1, "optimiser": "muon"}
-OVERSIZED = {"width": 8, "activation": "silu", "epochs": 5, "batch": 16, "learning_rate": 1e-3, "weight_decay": 1.0}
-KEY = jax.random.fold_in(jax.random.key(7), 3)
+SAMPLES, HELD_OUT = (REFERENCE.sample(jax.random.key(n), 64) for n in (0, 1))
+X = jnp.asarray(uniform_points(32, 2, low=0.7, high=1.3), jnp.float32)
+TEST = Truth(X, BASKET.value(X), BASKET.delta(X), BASKET.gamma(X))
+PROBLEM = Problem(REFERENCE, SAMPLES, TEST, {"seed": 3})
+OPTIONS = {"key": jax.random.key(3), "epochs": 3, "batch": 32}
+CHEAP = ("pursuit", "pivoted_qr_values", "random_refitted", "magnitude", "saliency", "brain_surgeon", "random")
 
 
-@pytest.fixture(autouse=True)
-def short(monkeypatch):
-    for name, value in {"STEPS": 3, "BRIEF": 2, "BOXES": 2}.items():
-        monkeypatch.setattr(pruning_methods, name, value)
+def network(*widths, seed=0):
+    return random_surrogate(2, widths, dtype=np.float32, seed=seed).normalise(SAMPLES.x, SAMPLES.y)
 
 
-def by_magnitude(problem, key):
-    """Every criterion the cheap one."""
-    return {
-        name: lambda model: (magnitude(model), mean_nodes(model, problem.samples.x))
-        for name in pruning_methods.CRITERIA
-    }
+def case(model, epochs=1):
+    inputs = box(*(np.asarray(bound, np.float32) for bound in BASKET.box))
+    score = partial(evaluate, test=TEST)
+    return Case(model, inputs, shuffled(SAMPLES), HELD_OUT, epochs, (3e-3, 0.5), score, jax.random.key(0))
 
 
-@pytest.fixture
-def cheap(monkeypatch):
-    """Nothing is analysed or trained; the calls of `fit`, (widths, epochs, other settings)."""
-    calls = []
+class TestTogether:
+    def test_each_is_trained_as_alone(self):
+        models = [network(4, 3, seed=seed) for seed in range(3)]
+        draw = shuffled(SAMPLES)
+        tuned = fit_together(models, draw, sobolev(), HELD_OUT, settings=[(1e-3, 0.7)], **OPTIONS)
+        for model, found in zip(models, tuned, strict=True):
+            alone, _ = fit(model, draw, sobolev(), learning_rate=1e-3, weight_decay=0.7, **OPTIONS)
+            np.testing.assert_allclose(found(X), alone(X), rtol=1e-4, atol=1e-6)
 
-    def fit(model, draw, loss, *, key, epochs, **settings):
-        calls.append((model.widths, epochs, settings))
-        return model, np.ones(epochs)
+    def test_of_several_settings_the_best_on_samples_held_out(self):
+        model, draw = network(4, 3), shuffled(SAMPLES)
 
-    monkeypatch.setattr(pruning_methods, "criteria", by_magnitude)
-    monkeypatch.setattr(pruning_methods, "fit", fit)
-    return calls
+        def trained(*settings):
+            (found,) = fit_together([model], draw, plain, HELD_OUT, settings=settings, **OPTIONS)
+            return float(plain(found, HELD_OUT))
+
+        settings = (1e-6, 0.0), (1e-2, 0.0), (1e10, 0.0)
+        losses = [trained(one) for one in settings]
+        assert losses[1] < losses[0] < float(plain(model, HELD_OUT)) * (1 + 1e-6)
+        np.testing.assert_allclose(trained(*settings), losses[1], rtol=1e-5)
+
+    def test_weights_that_are_zero_stay_so_where_training_is_sparse(self):
+        arrays = network(4, 3).arrays()
+        arrays["kernel_1"] = np.where(np.arange(12).reshape(4, 3) % 2, arrays["kernel_1"], 0)
+        options = OPTIONS | {"settings": [(1e-2, 0.0)]}
+        for sparse in (False, True):
+            models = [Surrogate.from_arrays(arrays)]
+            (found,) = fit_together(models, shuffled(SAMPLES), plain, HELD_OUT, sparse=sparse, **options)
+            kept = np.asarray(found.layers[1].kernel[...])
+            assert found is not models[0] and ((kept == 0) == (sparse & (arrays["kernel_1"] == 0))).all()
+
+    def test_a_model_that_training_makes_worse_stays_as_it_is(self):
+        model = network(4, 3)
+        (same,) = fit_together([model], shuffled(SAMPLES), plain, HELD_OUT, settings=[(1e10, 0.0)], **OPTIONS)
+        assert same is model
 
 
-MODEL = random_surrogate(2, (5, 4), dtype=np.float32)
-INPUTS = box(*(np.asarray(bound, np.float32) for bound in BASKET.box))
+@pytest.mark.parametrize("by_gradient", [False, True])
+def test_sparse_training_keeps_the_number_of_weights_exchanges_them_and_learns(by_gradient):
+    model, samples = network(16, 16), Samples(SAMPLES.x, SAMPLES.x @ jnp.array([0.1, 0.2], SAMPLES.x.dtype))
+    model = model.normalise(samples.x, samples.y)
+
+    def trained(epochs):
+        options = OPTIONS | {"epochs": epochs, "learning_rate": 1e-2, "by_gradient": by_gradient}
+        return train_sparsely(model, shuffled(samples), plain, 60, **options)
+
+    first, last = trained(1), trained(200)
+    free = [[np.asarray(layer.kernel[...]) != 0 for layer in sparse.layers] for sparse in (first, last)]
+    assert all(0.8 * 60 <= sum(mask.sum() for mask in masks) <= 61 for masks in free)
+    assert any((a != b).any() for a, b in zip(*free, strict=True))
+    assert plain(last, samples) < 0.2 * plain(first, samples)
 
 
 @pytest.fixture(scope="module")
-def reached():
-    return inside(MODEL, INPUTS, samples=2**10)
-
-
-@pytest.fixture(scope="module")
-def judged(reached):
-    """Scores and constants by each criterion, where `inside` finds `reached`."""
+def seen():
+    """Analysed on few sub-boxes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pruning_methods, "inside", lambda model, inputs: reached)
-        patch.setattr(pruning_methods, "BOXES", 64)
-        return {name: judge(MODEL) for name, judge in criteria(PROBLEM, KEY).items()}
+        patch.setattr(ways_to_prune, "BOXES", 4)
+        patch.setattr(ways_to_prune, "BATCH", 4)
+        seen = Analysed(case(network(6, 5)))
+        assert seen.tight.method == "subdivided"
+        yield seen
 
 
-class TestCriteria:
-    def test_each_score_is_what_its_name_says(self, judged, reached):
-        expected = {
-            "iasa_plain": analyse(MODEL, INPUTS, method="operations").hidden,
-            "sampled": reached.hidden,
-            "magnitude": magnitude(MODEL),
-        }
-        assert set(judged) == {*expected, "iasa_tight", "random"} == set(pruning_methods.CRITERIA)
-        for name, layers in expected.items():
-            for found, scores in zip(judged[name][0], layers, strict=True):
-                np.testing.assert_allclose(found, scores, rtol=1e-5)
+def test_exchanged_are_the_smallest_for_those_of_largest_score():
+    weights, mask = jnp.array([[5.0, -0.1, 2.0], [0.2, 0, 0]]), jnp.array([[1.0, 1, 1], [1, 0, 0]])
+    score = jnp.array([[9.0, 9, 9], [0, 1, 2]])
+    np.testing.assert_array_equal(_exchanged(weights, mask, score, 4, 0.25), [[1, 1, 1], [1, 0, 0]])  # it may return
+    score = score.at[0, 1].set(0)
+    np.testing.assert_array_equal(_exchanged(weights, mask, score, 4, 0.25), [[1, 0, 1], [1, 0, 1]])
+    np.testing.assert_array_equal(_exchanged(weights, mask, score, 4, 0.5), [[1, 0, 1], [0, 1, 1]])
+    np.testing.assert_array_equal(_exchanged(weights, mask, score, 4, 0), mask)
 
-    def test_tight_significance_is_between_the_sampled_and_the_plain(self, judged):
-        for low, tight, high in zip(
-            *(judged[name][0] for name in ("sampled", "iasa_tight", "iasa_plain")), strict=True
-        ):
-            assert (low <= tight).all() and (tight <= high).all() and (tight < 0.9 * high).any()
 
-    def test_constants_are_means_but_midpoints_where_enclosures_are_tight(self, judged, reached):
-        means = mean_nodes(MODEL, SAMPLES.x)
-        for name, (_, constants) in judged.items():
-            for found, mean, values in zip(constants, means, reached.values[1:-1], strict=True):
-                if name == "iasa_tight":
-                    assert (abs(found - values.midpoint) < 0.1 * values.width).all()
-                    assert (abs(found - mean) > 0.01 * values.width).any()
-                else:
-                    np.testing.assert_array_equal(found, mean)
+class TestWays:
+    @pytest.mark.parametrize("method", WAYS)
+    def test_every_way_leaves_as_many_nodes_as_it_says(self, seen, method):
+        found = dict(WAYS[method](seen, (2, 3, 5)))
+        assert set(found) == ({3} if method.startswith("conditional") else {2, 3, 5})
+        for count, model in found.items():
+            assert model.widths == (count, count) and np.isfinite(model(X)).all()
 
-    def test_random_nodes_differ_by_key_and_the_same_model_is_judged_once(self):
-        judge = criteria(PROBLEM, KEY)["random"]
-        assert judge(MODEL) is judge(MODEL)
-        other = criteria(PROBLEM, jax.random.key(1))["random"](MODEL)
-        assert not (judge(MODEL)[0][0] == other[0][0]).any()
+    def test_nothing_changes_where_all_nodes_stay_and_little_where_weights_are_refitted(self, seen):
+        model = Analysed(case(network(5, 5)))
+        for method in ("pursuit", "magnitude", "brain_surgeon", "random"):
+            (same,) = dict(WAYS[method](model, (5,))).values()
+            np.testing.assert_allclose(same(X), model.network(X), rtol=1e-3, atol=1e-4)
+        errors = {}
+        for method in ("random", "random_refitted", "iasa_plain", "iasa_refitted", "brain_surgeon"):
+            (small,) = dict(WAYS[method](seen, (4,))).values()
+            errors[method] = float(jnp.square(small(X) - seen.network(X)).mean())
+        assert errors["random_refitted"] < errors["random"] and errors["iasa_refitted"] < errors["iasa_plain"]
+        assert errors["brain_surgeon"] < errors["iasa_plain"]
+
+    def test_every_way_has_a_line_in_the_figures(self):
+        assert {*WAYS, "scratch", "set", "rigl"} == METHODS.keys()
 
 
 class TestCompare:
-    def test_every_method_gets_the_same_total_training(self, cheap):
-        spent = {}
-        cheap_before = 0
-        for rows in compare(PROBLEM, 7, 2, 2, OVERSIZED, TUNING):
-            spent[rows.method.iloc[0]] = cheap[cheap_before:]
-            cheap_before = len(cheap)
-        oversized = spent["iasa_plain"].pop(0)
-        assert oversized == ((8, 8), 5, {"batch": 16, "learning_rate": 1e-3, "weight_decay": 1.0})
-        assert list(spent) == list(METHODS)
-        tuning = {name: value for name, value in TUNING.items() if name != "epochs"}
-        for method, fits in spent.items():
-            assert all(settings == tuning for *_, settings in fits)
-            assert sum(epochs for _, epochs, _ in fits) == (5 + 9 if method == "scratch" else 9)
-            widths = [width for (width, _), *_ in fits]
-            assert widths == ([5, 3, 2] if "iterative" in method else [2])
+    def test_the_rows_hold_every_way_before_and_after(self, monkeypatch):
+        """Of the ways that enclose nothing, which take a minute to compile."""
+        small = {"TUNED": (2,), "SPARSE": 2, "EPOCHS": 1, "BATCH": 32, "WAYS": {name: WAYS[name] for name in CHEAP}}
+        for name, value in small.items():
+            monkeypatch.setattr(pruning_methods, name, value)
+        given = case(network(5, 4))
+        rows = compare(given, (2, 3))
+        assert list(rows.columns) == COLUMNS
+        before = rows[rows.stage == "before"]
+        assert set(before.method) == {"oversized", *CHEAP, "scratch", "set", "rigl"}
+        assert set(before[before.method.isin(CHEAP)].groupby("method").size()) == {2 * len(QUANTITIES)}
+        assert set(before.loss) == {"-"}
+        for loss in ("plain", "sobolev"):
+            after = rows[rows.loss == loss]
+            assert set(after.method) == {*CHEAP, "scratch", "set", "rigl"} and set(after.nodes) == {2}
+            assert set(after.stage) == {"after"} and len(after) == (len(CHEAP) + 3) * len(QUANTITIES)
+        np.testing.assert_allclose(rows.r2[:3], evaluate(given.network, TEST), atol=1e-8)
+        dense = rows[~rows.method.isin(["oversized", "set", "rigl"]) & (rows.nodes == 2)]
+        assert set(dense.parameters) == {2 * 2 + 2 + 2 * 2 + 2 + 2 + 1}
 
-    def test_rows_are_complete(self, cheap):
-        table = pd.concat(compare(PROBLEM, 7, 2, 2, OVERSIZED, TUNING))
-        assert list(table.columns) == ["method", "parameters", "seed", "stage", "quantity", "r2"]
-        expected = {
-            (method, stage, quantity)
-            for method in METHODS
-            for stage in ("before", "pruned")
-            for quantity in QUANTITIES
-            if (method, stage) != ("scratch", "before")
-        }
-        assert set(zip(table.method, table.stage, table.quantity, strict=True)) == expected
-        assert len(table) == len(expected) and set(table.seed) == {7}
-        assert set(table.parameters) == {2 * 2 + 2 + 2 * 2 + 2 + 2 + 1}
+    def test_what_diverged_is_infinitely_wrong(self):
+        arrays = network(3).arrays() | {"bias_0": np.full(3, np.nan, np.float32)}
+        assert (pruning_methods._scores(case(network(3)), Surrogate.from_arrays(arrays)) == -np.inf).all()
 
-    def test_one_shot_by_hand(self, monkeypatch):
-        """By the keys of notebooks 02 and 03."""
-        monkeypatch.setattr(pruning_methods, "METHODS", ("magnitude",))
-        (rows,) = compare(PROBLEM, 7, 2, 2, OVERSIZED, TUNING)
+        def broken(model):
+            raise ValueError("another fault")
 
-        def trained(model, parameters, key):
-            settings = {name: value for name, value in parameters.items() if name not in ("width", "activation")}
-            return fit(model, PROBLEM.source("paths_8192"), plain, key=key, **settings)[0]
+        with pytest.raises(ValueError, match="another fault"):
+            pruning_methods._scores(replace(case(network(3)), score=broken), network(3))
 
-        model = Surrogate(2, [8, 8], rngs=nnx.Rngs(7)).normalise(SAMPLES.x, SAMPLES.y)
-        model = trained(model, OVERSIZED, jax.random.fold_in(jax.random.key(7), 2))
-        before = prune(model, most_significant(magnitude(model), 2), mean_nodes(model, SAMPLES.x))
-        after = trained(before, TUNING, KEY)
-        expected = [*evaluate(before, PROBLEM.test), *evaluate(after, PROBLEM.test)]
-        np.testing.assert_allclose(rows.r2, expected, rtol=1e-6)
-        assert list(rows.stage) == ["before"] * 3 + ["pruned"] * 3 and rows.r2.nunique() == 6
+    def test_the_same_training_for_all_and_as_much_as_all_of_it_from_scratch(self, monkeypatch):
+        calls = []
+
+        def trained(models, draw, loss, held_out, *, key, epochs, **options):
+            calls.append((len(models), epochs, options, key))
+            return models
+
+        def sparsely(model, draw, loss, n_weights, *, key, epochs, **options):
+            calls.append((n_weights, epochs, options, key))
+            return model
+
+        monkeypatch.setattr(pruning_methods, "fit_together", trained)
+        monkeypatch.setattr(pruning_methods, "train_sparsely", sparsely)
+        monkeypatch.setattr(pruning_methods, "WAYS", {name: WAYS[name] for name in ("magnitude", "random")})
+        compare(case(network(9, 9), epochs=7), (8, 16))  # 16 are more than there are
+        tried, tuned = [(1e-3, 0.0), (1e-2, 0.0)], pruning_methods.EPOCHS
+        scratch, sparse = (1, 7, [*tried, (3e-3, 0.5)]), [(88, 7, rate) for rate, _ in tried]
+        expected = [scratch, *sparse, *sparse, *2 * [(3, tuned, tried), (2, tuned, tried)]]
+        found = [
+            (n, epochs, options.get("settings", options.get("learning_rate"))) for n, epochs, options, _ in calls
+        ]
+        assert found == expected
+        assert len({str(jax.random.key_data(key)) for *_, key in calls}) == 1
 
 
-def test_a_task_is_a_size_of_a_seed_by_the_parameters_of_the_notebooks(cheap, monkeypatch):
-    """Notebook 01 is replaced by the tiny problem."""
-    made = []
+class TestCases:
+    HAS = parameters_of_notebooks({"n_samples": 64, "n_test": 32, "width": 4, "keep": 3, "batch": 32})
 
-    def run_notebook(path, results, parameters):
-        made.append((path.stem, parameters))
-        save_problem(results, REFERENCE, SAMPLES, X_TEST, parameters)
+    @pytest.fixture(autouse=True)
+    def made_at_once(self, monkeypatch):
+        """No notebook runs and nothing is trained; the settings of each training are noted."""
+        self.trained = []
 
-    monkeypatch.setattr(tasks, "run_notebook", run_notebook)
-    has = {
-        "01_data_generation": {"n_assets": 2, "seed": 42},
-        "02_oversized_model": OVERSIZED,
-        "03_iasa_pruning": TUNING,
-    }
-    table = tasks.pruning_rows(has, 43, 1, 3)
-    assert made == [("01_data_generation", {"n_assets": 2, "seed": 43})]
-    assert len(table) == len(METHODS) * 6 - 3 and set(table.seed) == {43} and set(table.parameters) == {13}
-    assert not table.duplicated(["method", "parameters", "seed", "stage", "quantity"]).any()
-    assert cheap[0] == ((8,), 5, {"batch": 16, "learning_rate": 1e-3, "weight_decay": 1.0})
-    assert cheap[1][2] == {"batch": 32, "learning_rate": 1e-2, "weight_decay": 0.1, "optimiser": "muon"}
+        def run(path, folder, parameters):
+            save_problem(folder, REFERENCE, SAMPLES, X, parameters)
+            self.trained.append(parameters)
+
+        def train(model, draw, loss, *, key, **settings):
+            self.trained.append(settings)
+            return model, np.ones(1)
+
+        monkeypatch.setattr(cases, "run_notebook", run)
+        monkeypatch.setattr(cases, "fit", train)
+
+    def test_a_basket_is_of_the_seed_and_of_what_is_given(self):
+        case = NETWORKS["12_assets"](self.HAS, 5)
+        problem, settings = self.trained
+        assert (problem["seed"], problem["n_assets"], problem["basket_seed"]) == (5, 12, 5)
+        own = self.HAS["02_oversized_model"]
+        assert settings == {name: own[name] for name in ("epochs", "batch", "learning_rate", "weight_decay")}
+        assert case.training == (own["learning_rate"], own["weight_decay"])
+        assert case.epochs == own["epochs"] and case.network.widths == (4,) * own["depth"]
+        assert case.fresh(3).widths == (3,) * own["depth"]
+
+    def test_the_published_recipe_has_no_decay_and_points_of_its_own(self):
+        case = NETWORKS["paper_recipe"](self.HAS, 5)
+        assert self.trained[1]["weight_decay"] == 0 and case.epochs == 200
+        assert not np.isin(case.samples.x, SAMPLES.x).all()
+        assert NETWORKS["two_layers"](self.HAS, 5).network.widths == (4, 4)
+
+    def test_labels_held_out_are_new(self):
+        case = NETWORKS["decayed"](self.HAS, 5)
+        assert np.isin(case.samples.x, SAMPLES.x).all() and not np.isin(case.held_out.x[:64], SAMPLES.x).any()
+        assert len(case.held_out.x) == cases.HELD_OUT
+
+    def test_heston_is_what_the_notebook_defines(self, monkeypatch):
+        source = [
+            ("code", "seed = 1\nn_nets = 64\nepochs = 3\nlearning_rate, weight_decay = 0.1, 0.2", ["parameters"]),
+            ("code", "import numpy as np\nfrom flax import nnx\nfrom sobolev_utils.learning import Surrogate", []),
+            ("code", "oversized = Surrogate(2, [3], rngs=nnx.Rngs(seed))\nx_test = np.ones((4, 2))", []),
+            (
+                "code",
+                "class Model:\n    def sample(self, key, n):\n        return n\nheston = Model()\ninputs = None",
+                [],
+            ),
+            ("code", "exact = np.random.default_rng(seed).normal(size=(4, 4))\ndef draw(key): ...", []),
+            ("code", "def predicted(model, x):\n    return exact + 0.1\ndef scores(model): ...", []),
+            ("code", "1 / 0", []),
+        ]
+        monkeypatch.setattr(cases, "cells", lambda path: source)
+        case = NETWORKS["heston"]({}, 7)
+        assert case.epochs == 3 and case.held_out == cases.HELD_OUT
+        exact = np.random.default_rng(7).normal(size=(4, 4))
+        spread = [exact[:, 0].var(), exact[:, 1:-1].var(), exact[:, -1].var()]
+        np.testing.assert_allclose(case.score(case.network), 1 - 0.01 / np.array(spread))
+
+
+def test_a_task_names_network_and_seed(monkeypatch):
+    monkeypatch.setattr(tasks, "NETWORKS", {"one": lambda has, seed: (has, seed)})
+    frame = pd.DataFrame([("pursuit", 3, 40, "before", "-", "values", 0.5)], columns=COLUMNS)
+    monkeypatch.setattr(tasks.pruning_methods, "compare", lambda case: frame.assign(r2=case[1] / 10))
+    rows = tasks.pruning_rows({}, 4, "one")
+    expected = ["network", "method", "nodes", "parameters", "seed", "stage", "loss", "quantity", "r2"]
+    assert list(rows.columns) == expected
+    assert rows.iloc[0].tolist() == ["one", "pursuit", 3, 40, 4, "before", "-", "values", 0.4]
+
+
+def test_fresh_networks_differ_by_key_and_share_the_normalisation():
+    given = case(network(4, 4))
+    fresh = given.fresh(3)
+    assert fresh.widths == (3, 3) and not (fresh(X) == given.network(X)).any()
+    np.testing.assert_allclose(fresh.x_std[...], given.network.x_std[...], rtol=1e-5)
+    assert isinstance(fresh, nnx.Module)
