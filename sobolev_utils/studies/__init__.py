@@ -7,8 +7,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "distribute": ["cluster"],
         "extensions": ["Laboratory", "errors", "single"],
-        "paired_tests": ["paired_tests"],
         "pruning_methods": ["compare"],
         "run": ["run_study"],
+        "wilcoxon": ["paired_tests"],
     },
 )

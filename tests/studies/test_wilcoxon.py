@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import wilcoxon
 
-from sobolev_utils.studies.paired_tests import paired_tests
+from sobolev_utils.studies.wilcoxon import paired_tests
 
 ERRORS = np.random.default_rng(0).uniform(0.01, 0.1, 10)
 FACTORS = {"pursuit": 1.0, "worse": 3.0, "same": 1.0, "broken": np.inf}
