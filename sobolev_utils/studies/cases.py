@@ -5,6 +5,7 @@ layers or the published recipe; and Heston's model, by the cells of the notebook
 """
 
 import io
+import runpy
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
@@ -90,14 +91,18 @@ def heston(has: Parameters, seed: int) -> Case:
 
     Derivatives are counted together, each input in units of its deviation.
     """
-    names: dict[str, object] = {"__name__": "heston"}
+    program = []
     for kind, source, tags in cells(NOTEBOOKS / "15_your_own_model.ipynb"):
         if kind == "code":
-            exec(source, names)
+            program.append(source)
         if "parameters" in tags:
-            names |= {"seed": seed, "n_nets": N_NETS}
+            program.append(f"seed, n_nets = {seed}, {N_NETS}")
         if "def scores(" in source:
             break
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder, "heston.py")
+        script.write_text("\n\n".join(program), encoding="utf-8")
+        names = runpy.run_path(str(script), run_name="heston")
     network, exact, x = (names[name] for name in ("oversized", "exact", "x_test"))
     scale = np.asarray(network.x_std[...], float)
 
