@@ -41,9 +41,7 @@ def train_sparsely(
     start, tree = jax.tree.flatten(dense)
     of_masks, of_epochs = jax.random.split(key)
     counts = _counts([p.shape for p in start], n_weights)
-    start = [
-        p * (p.size / count) ** 0.5 for p, count in zip(start, counts, strict=True)
-    ]  # as nodes have fewer inputs
+    start = [p * (p.size / count) ** 0.5 for p, count in zip(start, counts, strict=True)]
     masks = [
         _largest(jax.random.uniform(k, p.shape, p.dtype), count)
         for k, p, count in zip(jax.random.split(of_masks, len(start)), start, counts, strict=True)

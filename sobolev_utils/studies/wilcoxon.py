@@ -17,8 +17,8 @@ def paired_tests(table: pd.DataFrame, against: str = "pursuit") -> pd.DataFrame:
     size and stage. Returns a row for each, with the median over seeds of the error, 1 - R^2, over that of `against`
     (ratio); the number of seeds and in how many of these the error is the larger one (n, worse); p of Wilcoxon's
     signed-rank test of the logarithms, two-sided; and q, that p adjusted for all comparisons of the same stage, loss
-    and quantity, so that a share of at most q of those with no larger q is found by chance (Benjamini & Hochberg
-    1995).
+    and quantity: of those with no larger q a share of at most q is expected to be chance, if they are independent or
+    positively dependent (Benjamini & Hochberg 1995).
     """
     whole = table[table.method == "oversized"].drop(columns=["nodes", "stage", "loss"])
     sizes = table[table.method == against][["network", "nodes", "stage", "loss"]].drop_duplicates()
