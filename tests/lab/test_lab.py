@@ -114,6 +114,16 @@ def test_a_widget_that_does_not_show_is_reported(sheet_of):
     assert fault.startswith(("Loading widget", "Error displaying widget"))
 
 
+def wait_until_at_rest(page, selector, seconds=2):
+    """Return when what these elements show has not changed for so long: messages may still be under way."""
+    shown, since = [], time.monotonic()
+    while time.monotonic() - since < seconds:
+        now = page.locator(selector).evaluate_all("found => found.map(one => one.src ?? one.innerText)")
+        if now != shown:
+            shown, since = now, time.monotonic()
+        time.sleep(0.1)
+
+
 def test_a_slider_moves_the_numbers(reports, folder, open_sheet):
     """The higher the strike, the lower the price; the time is from the key to number and picture on the screen."""
     sheet = open_sheet(folder / "08_explore.ipynb")
@@ -125,6 +135,7 @@ def test_a_slider_moves_the_numbers(reports, folder, open_sheet):
     both_are_new = """([price, old, picture, shown]) => document.querySelector(price).innerText != old
         && document.querySelector(picture).src != shown"""
     prices, pictures, times = [], [], []
+    wait_until_at_rest(page, f"{price}, {picture}")  # the notebook has moved the sliders a hundred times
     for _ in range(MOVES):
         prices.append(float(page.locator(price).first.inner_text()))
         pictures.append(page.locator(picture).first.get_attribute("src"))
