@@ -7,22 +7,26 @@ derivative has a sign.
 import dataclasses
 import functools
 import itertools
+import operator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sobolev_utils.enclosures.elementwise import listed
 from sobolev_utils.enclosures.interval import Interval, bounds
 from sobolev_utils.enclosures.interval_rules import NATURAL_RULES
 from sobolev_utils.enclosures.jaxpr import walk
 from sobolev_utils.enclosures.rounding import in_order, normal_down, normal_up
+from sobolev_utils.enclosures.undefined import DECIDING
 
 __all__ = ["Brackets", "brackets_of", "derivative", "natural"]
 
 CELLS = 2**12  # examined at once
 ROUNDS = 8  # of bisection
 BRACKETS = 6  # the largest number; of more, neighbours are joined
+COMPARISONS = 6  # the largest number that is taken by cases
 
 
 def natural(program, x):
@@ -51,19 +55,53 @@ def derivative(program, x):
     rules = NATURAL_RULES | {name: decided(name) for name in ("select_n", "convert_element_type")}
     closed = jax.make_jaxpr(slope)(jax.ShapeDtypeStruct(x.shape, x.dtype))
     _, derivative = walk(closed.jaxpr, closed.consts, [x], rules)
-    return Interval(*bounds(derivative)), ~functools.reduce(jnp.logical_or, undecided, jnp.zeros(x.shape, bool))
+    return Interval(*bounds(derivative)), ~functools.reduce(operator.or_, undecided, np.zeros(x.shape, bool))
+
+
+def by_cases(program, x):
+    """The natural extension over x of known bounds, by cases: of each comparison that is undecided either result is
+    assumed wherever it is used, so that over a kink there are the pieces of f on both sides, and no mixture of them.
+    """
+    closed = jax.make_jaxpr(lambda x: program(x, as_selects=True))(jax.ShapeDtypeStruct(x.shape, x.dtype))
+
+    def extension(results):
+        """The bounds, and the comparisons in their order, those at the places in `results` with these results."""
+        found = []
+
+        def compare(name):
+            def rule(eqn, *values):
+                lower, upper = bounds(*listed(NATURAL_RULES[name](eqn, *values)))
+                is_true = results.get(len(found), lower)
+                found.append(lower ^ upper)
+                decided = lower | (upper & is_true)
+                return Interval(decided, decided if len(found) - 1 in results else upper)
+
+            return rule
+
+        rules = NATURAL_RULES | {name: compare(name) for name in DECIDING}
+        return Interval(*bounds(walk(closed.jaxpr, closed.consts, [x], rules)[0])), found
+
+    y, found = extension({})
+    places = [place for place, undecided in enumerate(found) if np.any(undecided)]
+    if len(places) > COMPARISONS:
+        return y
+    cases = itertools.product([False, True], repeat=len(places))
+    ends = [extension(dict(zip(places, case, strict=True)))[0] for case in cases]
+    lower, upper = (np.stack([getattr(end, side) for end in ends]) for side in ("lower", "upper"))
+    return y.intersection(Interval(lower.min(axis=0), upper.max(axis=0)))
 
 
 class Brackets(NamedTuple):
     """Intervals of the line that hold every critical point and kink of f; between them f is monotone.
 
-    edges (n, 2) and the ranges of f over them, least and greatest, (2, n); those of them with kinks, (m, 2); and
-    tails, (2,), left and right of which nothing is known.
+    edges (n, 2) and the ranges of f over them, least and greatest, (2, n); those of them with kinks, (m, 2), and the
+    ranges over these, (2, m); and tails, (2,), left and right of which nothing is known.
     """
 
     edges: np.ndarray
     ranges: np.ndarray
     kinks: np.ndarray
+    kink_ranges: np.ndarray
     tails: np.ndarray
 
 
@@ -76,35 +114,28 @@ def brackets_of(program, dtype):
     closed = jax.make_jaxpr(program)(jax.ShapeDtypeStruct((), dtype))
     key = (str(closed.jaxpr), *(np.asarray(constant).tobytes() for constant in closed.consts), dtype)
     if key not in _found:
-        with jax.ensure_compile_time_eval():
-            _found[key] = _search(program, dtype)
+        _found[key] = _search(program, dtype)
     return _found[key]
 
 
 def _search(program, dtype):
-    def examine_cell(lower, upper):
-        cell = Interval(lower, upper)
-        slope, smooth = derivative(program, cell)
-        rising, falling = smooth & (slope.lower >= 0), smooth & (slope.upper <= 0)
-        sign = jnp.where(rising, 1, 0) - jnp.where(falling, 1, 0)
-        return rising | falling, sign, smooth, jnp.stack(bounds(natural(program, cell)))
-
     def examine(edges):
-        # One cell at a time, so that a value that may be undefined in one leaves the others alone. And without jit:
-        # all programs share the compiled operations, where a long program compiled as a whole would take minutes.
-        return jax.vmap(examine_cell, out_axes=(0, 0, 0, 1))(normal_down(edges[:-1]), normal_up(edges[1:]))
+        cells = Interval(normal_down(edges[:-1]), normal_up(edges[1:]))
+        slope, smooth = derivative(program, cells)
+        rising, falling = smooth & (slope.lower >= 0), smooth & (slope.upper <= 0)
+        return rising | falling, 1 * rising - 1 * falling
 
     largest = np.finfo(dtype).max
     far = _floats(dtype.type(32), largest, CELLS // 8)[1:]
     edges = np.concatenate([-far[::-1], np.linspace(-32, 32, CELLS - 2 * len(far) + 1).astype(dtype), far])
-    brackets = _open_runs(edges, *map(np.asarray, examine(edges)[:2]))
+    brackets = _open_runs(edges, *examine(edges))
     for _ in range(ROUNDS):
         if not brackets:
             break
         cells = CELLS // len(brackets) // 2 * 2
         cuts = [_cuts(*bracket.ends, cells // 2) for bracket in brackets]
         edges = np.concatenate([*cuts, np.repeat(cuts[-1][-1:], CELLS + 1)])[: CELLS + 1]
-        monotone, sign = map(np.asarray, examine(edges)[:2])
+        monotone, sign = examine(edges)
         for n, (bracket, cut) in enumerate(zip(brackets, cuts, strict=True)):
             part = slice(n * (cells + 1), n * (cells + 1) + cells)
             bracket.trim(cut, monotone[part], sign[part])
@@ -117,9 +148,9 @@ def _search(program, dtype):
         right = brackets.pop()[0]
     edges = np.asarray(brackets, dtype).reshape(-1, 2)
     # an odd place of the edges, one after the other, is a gap
-    cells = examine(np.concatenate([edges.ravel(), np.repeat(largest, CELLS + 1 - edges.size)]))
-    smooth, ranges = (np.asarray(found)[..., : edges.size : 2] for found in cells[2:])
-    return Brackets(edges, ranges, edges[~smooth], np.array([left, right], dtype))
+    cells = Interval(*edges.T)
+    smooth, ranges = derivative(program, cells)[1], np.stack(bounds(by_cases(program, cells)))
+    return Brackets(edges, ranges, edges[~smooth], ranges[:, ~smooth], np.array([left, right], dtype))
 
 
 @dataclasses.dataclass

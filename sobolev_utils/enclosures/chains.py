@@ -25,15 +25,18 @@ from sobolev_utils.enclosures.elementwise import (
 
 __all__ = ["Chain", "extend", "settle"]
 
-# The largest number of operations of a chain. An activation and its derivatives have fewer; a program a few times as
-# long takes XLA minutes to compile.
-LARGEST = 32
+# The largest number of operations of a chain. An activation and its derivatives have fewer, and so has a price with a
+# normal distribution and its derivative.
+LARGEST = 128
 LINEAR = "neg copy convert_element_type mul div add sub add_any select_n".split()
 
 
 @dataclass(eq=False)
 class Chain:
-    """The value scale * program(root), elementwise, computed when it is needed; a scale of None is 1."""
+    """The value scale * program(root), elementwise, computed when it is needed; a scale of None is 1.
+
+    Where the root is an array, the program is of numbers alone: a constant, which counts as one in other programs.
+    """
 
     root: object
     program: Program = VARIABLE
@@ -73,21 +76,25 @@ def extend(name, eqn, values, rules):
 
 def _extended(name, eqn, values):
     out = eqn.outvars[0].aval
+    if name == "broadcast_in_dim" and isinstance(values[0], Chain) and is_array(values[0].root):
+        return Chain(np.zeros(out.shape, out.dtype), values[0].program)
     if name not in ELEMENTWISE or out.dtype.kind not in "fb":
         return None
     parts = list(map(_part, values))
     chains = [part for part in parts if isinstance(part, Chain)]
-    if not chains or any(part is None for part in parts) or any(chain.root.shape != out.shape for chain in chains):
+    if any(part is None for part in parts) or any(chain.root.shape != out.shape for chain in chains):
         return None
-    if name == "convert_element_type" and out.dtype != chains[0].root.dtype:
+    if name == "convert_element_type" and out.dtype != getattr(values[0], "root", values[0]).dtype:
         return None
-    if name == "pow" and isinstance(parts[1], Chain) and (isinstance(parts[0], Chain) or not parts[0] > 0):
+    if name == "pow" and not _is_number(parts[1]) and (not _is_number(parts[0]) or not parts[0] > 0):
         return None  # 0^y jumps where y is 0, and JAX takes its derivative in y to be 0
 
     def program(*parts):
         parts = tuple(part.program if isinstance(part, Chain) else part for part in parts)
         return factored(name, parts) or Program(name, lambda *args: as_usual(eqn, *args), parts)
 
+    if not chains:
+        return Chain(np.zeros(out.shape, out.dtype), program(*parts)) if out.dtype.kind == "f" else None
     if all(chain.scale is None and chain.root is chains[0].root for chain in chains):
         return Chain(chains[0].root, program(*parts))
     if name == "mul" and len(chains) == 2:
@@ -134,7 +141,7 @@ def _linear(name, parts, program):
 def _aligned(name, part, view):
     """An operand as a multiple of the scale of `view`, or the number that a linear operation leaves alone."""
     if not isinstance(part, Chain):
-        return part if name == "mul" or (name != "div" and part == 0) else None
+        return part if name == "mul" or (name != "div" and _is_number(part) and part == 0) else None
     if part.is_plain and part.root is view.scale:
         return Chain(None, ONE)
     return next((v for v in _views(part) if v.root is view.root and v.scale is view.scale), None)
@@ -153,10 +160,14 @@ def _views(chain):
     return [chain, Chain(chain.scale, chain.program, chain.root)] if exchanges else [chain]
 
 
+def _is_number(part):
+    return not isinstance(part, Chain | Program)
+
+
 def _part(value):
-    """A chain, or the number that a constant array holds everywhere; None for all others, nan among them."""
+    """A chain, the program of a constant, or the number that an array holds everywhere; None for others, and nan."""
     if isinstance(value, Chain):
-        return value
+        return value.program if is_array(value.root) else value
     if not is_array(value):
         return Chain(value) if jnp.issubdtype(value.dtype, jnp.floating) else None
     if isinstance(value, jax.core.Tracer) or value.size == 0:

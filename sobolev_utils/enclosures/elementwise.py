@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from sobolev_utils.enclosures.kernels import is_traced, known
+
 __all__ = ["ELEMENTWISE", "ONE", "VARIABLE", "Program", "as_usual", "factored", "is_array", "listed"]
 
 
@@ -40,7 +42,13 @@ class Program:
 
     @property
     def operands(self):
-        return [part for part in self.parts if isinstance(part, Program)]
+        """The parts that depend on the variable."""
+        return [part for part in self.parts if isinstance(part, Program) and not part.is_constant]
+
+    @functools.cached_property
+    def is_constant(self):
+        """Whether it is of numbers alone."""
+        return self is not VARIABLE and not self.operands
 
     @functools.cached_property
     def operations(self):
@@ -50,7 +58,7 @@ class Program:
             program = stack.pop()
             if program not in found:
                 found.add(program)
-                stack.extend(program.operands)
+                stack.extend(part for part in program.parts if isinstance(part, Program))
         return found - {VARIABLE}
 
     @property
@@ -105,9 +113,8 @@ def factored(name, parts):
 
 def as_usual(eqn, *values):
     """The output of an equation of a jaxpr, computed as JAX would; at once, where nothing is traced."""
-    is_traced = any(isinstance(value, jax.core.Tracer) for value in values)
-    with contextlib.nullcontext() if is_traced else jax.ensure_compile_time_eval():
-        return eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+    with contextlib.nullcontext() if is_traced(values) else jax.ensure_compile_time_eval():
+        return known(eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params)))
 
 
 def is_array(x):

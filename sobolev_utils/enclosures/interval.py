@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sobolev_utils.enclosures.elementwise import is_array
+from sobolev_utils.enclosures.kernels import namespace
 from sobolev_utils.enclosures.rounding import normal_down, normal_up, round_up, whole_where
 
 __all__ = ["Interval", "bounds", "has_nan", "is_floating", "is_known"]
@@ -40,18 +41,18 @@ class Interval:
     @property
     def width(self):
         """upper - lower, rounded up; zero only for a single number."""
-        return jnp.where(self.lower == self.upper, 0, round_up(self.upper - self.lower))
+        return namespace(self.lower, self.upper).where(self.lower == self.upper, 0, round_up(self.upper - self.lower))
 
     @property
     def midpoint(self):
         """(lower + upper) / 2, rounded to nearest; infinite bounds count as the largest finite number."""
-        largest = jnp.finfo(self.dtype).max
-        return 0.5 * jnp.clip(self.lower, -largest, largest) + 0.5 * jnp.clip(self.upper, -largest, largest)
+        xp, largest = namespace(self.lower, self.upper), jnp.finfo(self.dtype).max
+        return 0.5 * xp.clip(self.lower, -largest, largest) + 0.5 * xp.clip(self.upper, -largest, largest)
 
     @property
     def magnitude(self):
         """max |x| over the interval."""
-        return jnp.maximum(jnp.abs(self.lower), jnp.abs(self.upper))
+        return namespace(self.lower, self.upper).maximum(abs(self.lower), abs(self.upper))
 
     def contains(self, x):
         """Whether lower <= x <= upper, elementwise; for numbers that are known, NumPy's included, not rounded."""
@@ -63,7 +64,8 @@ class Interval:
 
     def intersection(self, other):
         """The numbers in both; of two enclosures of the same, an enclosure."""
-        return Interval(jnp.maximum(self.lower, other.lower), jnp.minimum(self.upper, other.upper))
+        xp = namespace(self.lower, self.upper, other.lower, other.upper)
+        return Interval(xp.maximum(self.lower, other.lower), xp.minimum(self.upper, other.upper))
 
 
 def is_floating(x):

@@ -4,15 +4,16 @@ An operand is an interval or an array, a constant that is known exactly. A varia
 (x - x is not zero), but for its product with itself, a square.
 """
 
+import contextlib
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from sobolev_utils.enclosures.elementwise import is_array
 from sobolev_utils.enclosures.interval import Interval, bounds, is_floating, is_known
+from sobolev_utils.enclosures.kernels import is_traced, kernel, known, namespace
 from sobolev_utils.enclosures.rounding import (
     dot_bounds,
     elementary_bounds,
@@ -46,30 +47,32 @@ def negative(x):
 
 def absolute(x):
     """|x|."""
-    lower, upper = bounds(x)
-    return Interval(jnp.maximum(jnp.maximum(lower, -upper), 0), jnp.maximum(-lower, upper))
+    return _absolute(*bounds(x))
+
+
+@kernel
+def _absolute(xp, lower, upper):
+    return Interval(xp.maximum(xp.maximum(lower, -upper), 0), xp.maximum(-lower, upper))
 
 
 def add(a, b):
     """a + b; exact where one of them is zero, and monotone: x + y >= y for all x >= 0."""
-    (al, au), (bl, bu) = bounds(a), bounds(b)
-    lower, upper = round_down(jnp.add(al, bl)), round_up(jnp.add(au, bu))
-    for (low, high), (other_low, other_high) in (((al, au), (bl, bu)), ((bl, bu), (al, au))):
-        lower = _changed(low >= 0, jnp.maximum, lower, other_low)
-        upper = _changed(high <= 0, jnp.minimum, upper, other_high)
-    return Interval(lower, upper)
+    return _sum(bounds(a), bounds(b))
+
+
+@kernel
+def _sum(xp, a, b):
+    (lower, upper), (other_lower, other_upper) = a, b
+    low, high = round_down(lower + other_lower), round_up(upper + other_upper)
+    for (lower, upper), (other_lower, other_upper) in ((a, b), (b, a)):
+        low = xp.where(lower >= 0, xp.maximum(low, other_lower), low)
+        high = xp.where(upper <= 0, xp.minimum(high, other_upper), high)
+    return Interval(low, high)
 
 
 def subtract(a, b):
     """a - b; not zero for two intervals that are equal."""
     return add(a, negative(b))
-
-
-def _changed(mask, operation, x, y):
-    """operation(x, y) where `mask` holds, else x; without a select where it is known and the same everywhere."""
-    if is_known(mask) and np.all(mask == np.any(mask)):
-        return operation(x, y) if np.any(mask) else x
-    return jnp.where(mask, operation(x, y), x)
 
 
 def multiply(a, b):
@@ -84,30 +87,26 @@ def multiply(a, b):
     for x, (lower, upper) in ((a, of_b), (b, of_a)):
         if is_array(x) and (not is_known(x) or np.isinf(x).any()):
             # zero times a constant that is infinite is no number
-            undefined = jnp.isinf(x) & (lower <= 0) & (upper >= 0)
+            undefined = namespace(x).isinf(x) & (lower <= 0) & (upper >= 0)
             product = Interval(*whole_where(undefined, product.lower, product.upper))
     return product
 
 
-def _multiple(lower, upper, factor):
-    """[lower, upper] times known numbers."""
-    ends = jnp.multiply(lower, factor), jnp.multiply(upper, factor)
-    if np.all(factor >= 0):
-        low, high = ends
-    elif np.all(factor <= 0):
-        high, low = ends
-    else:
-        low, high = jnp.minimum(*ends), jnp.maximum(*ends)
+@kernel
+def _multiple(xp, lower, upper, factor):
+    """[lower, upper] times finite numbers."""
+    ends = lower * factor, upper * factor
     # where it is zero times infinity, too
     zero = ((lower == 0) & (upper == 0)) | (factor == 0)
-    return Interval(jnp.where(zero, 0, round_down(low, 2)), jnp.where(zero, 0, round_up(high, 2)))
+    low, high = round_down(xp.minimum(*ends), 2), round_up(xp.maximum(*ends), 2)
+    return Interval(xp.where(zero, 0, low), xp.where(zero, 0, high))
 
 
-@jax.jit
-def _product(al, au, bl, bu):
+@kernel
+def _product(xp, al, au, bl, bu):
     zero = ((al == 0) & (au == 0)) | ((bl == 0) & (bu == 0))
-    product = _hull([x * y for x in (al, au) for y in (bl, bu)])
-    return Interval(jnp.where(zero, 0, product.lower), jnp.where(zero, 0, product.upper))
+    product = _hull(xp, [x * y for x in (al, au) for y in (bl, bu)])
+    return Interval(xp.where(zero, 0, product.lower), xp.where(zero, 0, product.upper))
 
 
 def divide(a, b):
@@ -117,24 +116,24 @@ def divide(a, b):
     return _quotient(of_a[:1] if is_number else of_a, *bounds(b))
 
 
-@jax.jit
-def _quotient(ends, lower, upper):
+@kernel
+def _quotient(xp, ends, lower, upper):
     whole = (lower <= 0) & (upper >= 0)
 
     def quotient(x, y):
         # XLA may multiply by the reciprocal, and flush it: it has to be normal
-        scale = jnp.where(jnp.abs(y) > jnp.finfo(y.dtype).max / 8, y.dtype.type(1 / 16), y.dtype.type(1))
-        return x / jnp.where(jnp.isnan(x), x, jnp.where(whole, 1, y * scale)) * scale
+        scale = xp.where(xp.abs(y) > np.finfo(y.dtype).max / 8, y.dtype.type(1 / 16), y.dtype.type(1))
+        return x / xp.where(xp.isnan(x), x, xp.where(whole, 1, y * scale)) * scale
 
-    result = _hull([quotient(x, y) for x in ends for y in (lower, upper)])
+    result = _hull(xp, [quotient(x, y) for x in ends for y in (lower, upper)])
     return Interval(*whole_where(whole, result.lower, result.upper))
 
 
-def _hull(values):
+def _hull(xp, values):
     """The hull of products or quotients of bounds, rounded outward."""
     # 0 * inf and inf / inf stand for 0 * x and x / inf with x finite
-    values = [jnp.where(jnp.isnan(v), 0, v) for v in values]
-    least, greatest = (functools.reduce(extreme, values) for extreme in (jnp.minimum, jnp.maximum))
+    values = [xp.where(xp.isnan(v), 0, v) for v in values]
+    least, greatest = (functools.reduce(extreme, values) for extreme in (xp.minimum, xp.maximum))
     return Interval(round_down(least, 2), round_up(greatest, 2))
 
 
@@ -142,9 +141,22 @@ def power(x, y):
     """x^y for an integer y: y - 1 products, of a relative error below one step each."""
     if y < 0:
         return divide(np.ones((), x.dtype), power(x, -y))
-    lower, upper = bounds(absolute(x) if y % 2 == 0 else x)
-    lower, upper = round_down(lax.integer_pow(lower, y), 2 * y), round_up(lax.integer_pow(upper, y), 2 * y)
-    return Interval(jnp.maximum(lower, 0) if y % 2 == 0 else lower, upper)
+    return _power(*bounds(absolute(x) if y % 2 == 0 else x), y)
+
+
+@kernel(static="y")
+def _power(xp, lower, upper, y):
+    lower, upper = round_down(_integer_power(lower, y), 2 * y), round_up(_integer_power(upper, y), 2 * y)
+    return Interval(xp.maximum(lower, 0) if y % 2 == 0 else lower, upper)
+
+
+def _integer_power(x, y):
+    """By repeated squaring, at most y - 1 products."""
+    power = x if y % 2 else None
+    while y := y // 2:
+        x = x * x
+        power = power if y % 2 == 0 else x if power is None else power * x
+    return power
 
 
 def total(x, axes):
@@ -172,7 +184,7 @@ def converted(x, dtype):
         return x
     if is_floating(x) and not jnp.issubdtype(new, jnp.floating):
         if is_array(x):
-            return in_order(x) != 0 if new.kind == "b" else x.astype(new)
+            return in_order(x) != 0 if new.kind == "b" else _as_integers(x, new)
         raise NotImplementedError(f"an interval of {old} cannot become one of {new}: keep to floating point")
     if not is_array(x) and not jnp.issubdtype(new, jnp.floating) and not np.can_cast(old, new):
         raise NotImplementedError(f"an interval of {old} cannot become one of {new}: not all of it fits")
@@ -186,6 +198,12 @@ def converted(x, dtype):
         wider = _digits(old) <= _digits(new)
         return Interval(lower, upper) if wider else Interval(round_down(lower), round_up(upper))
     return lower if is_array(x) else Interval(lower, upper)
+
+
+def _as_integers(x, dtype):
+    """Numbers converted as JAX does, which takes the nearest integer of the type for those that are too large."""
+    with contextlib.nullcontext() if is_traced(x) else jax.ensure_compile_time_eval():
+        return known(jnp.asarray(x).astype(dtype))
 
 
 def _digits(dtype):

@@ -6,12 +6,12 @@ and compared. Arithmetic with them is refused, as integers wrap around, and so i
 
 import functools
 
-import jax.numpy as jnp
 import numpy as np
 
 from sobolev_utils.enclosures import interval_arithmetic as arithmetic
 from sobolev_utils.enclosures.elementwise import as_usual, is_array, listed
 from sobolev_utils.enclosures.interval import Interval, bounds, has_nan, is_floating, is_known
+from sobolev_utils.enclosures.kernels import kernel, namespace
 from sobolev_utils.enclosures.rounding import ELEMENTARY, in_order, whole_where
 from sobolev_utils.enclosures.undefined import Undefined, marked
 
@@ -35,7 +35,7 @@ def _moving(eqn, *args):
     lower, upper = (as_usual(eqn, *side) for side in sides)
     if eqn.primitive.name == "gather" and is_floating(lower):
         # out of bounds it may fill in what is not a number
-        missing = jnp.isnan(lower) | jnp.isnan(upper)
+        missing = (lower != lower) | (upper != upper)
         return Interval(*whole_where(missing, lower, upper), Undefined(lambda: missing))
     return list(map(Interval, listed(lower), listed(upper)))
 
@@ -55,7 +55,7 @@ def _compare(eqn, a, b):
     if is_array(a) and is_array(b):
         return _compare_numbers(eqn, a, b) if is_floating(a) else as_usual(eqn, a, b)
     if a is b:
-        zeros = jnp.zeros(a.shape, jnp.int32)
+        zeros = np.zeros(a.shape, np.int32)
         return as_usual(eqn, zeros, zeros)
     (al, au), (bl, bu) = bounds(a), bounds(b)
     above, not_below = Interval(al > bu, au > bl), Interval(al >= bu, au >= bl)
@@ -71,7 +71,7 @@ def _compare_numbers(eqn, a, b):
     ordered = as_usual(eqn, in_order(a), in_order(b))
     if is_known(a) and is_known(b):
         return ordered
-    return jnp.where((a != a) | (b != b), eqn.primitive.name == "ne", ordered)
+    return namespace(a, b).where((a != a) | (b != b), eqn.primitive.name == "ne", ordered)
 
 
 def _not(x):
@@ -80,7 +80,7 @@ def _not(x):
 
 def _is_finite(eqn, x):
     lower, upper = bounds(x)
-    return Interval(jnp.isfinite(lower) & jnp.isfinite(upper), jnp.ones(x.shape, bool))
+    return Interval((abs(lower) < np.inf) & (abs(upper) < np.inf), np.ones(x.shape, bool))
 
 
 def _power(eqn, x, y):
@@ -96,10 +96,15 @@ def _select(eqn, which, *cases):
         return as_usual(eqn, which, *cases) if all(map(is_array, cases)) else _increasing(eqn, which, *cases)
     if which.dtype != bool:
         raise NotImplementedError("a choice among several cases by an integer that is undecided")
-    (fl, fu), (tl, tu) = map(bounds, cases)
+    return _chosen(which, *map(bounds, cases))
+
+
+@kernel
+def _chosen(xp, which, false, true):
+    (fl, fu), (tl, tu) = false, true
     return Interval(
-        jnp.where(which.lower, tl, jnp.where(which.upper, jnp.minimum(fl, tl), fl)),
-        jnp.where(which.lower, tu, jnp.where(which.upper, jnp.maximum(fu, tu), fu)),
+        xp.where(which.lower, tl, xp.where(which.upper, xp.minimum(fl, tl), fl)),
+        xp.where(which.lower, tu, xp.where(which.upper, xp.maximum(fu, tu), fu)),
     )
 
 

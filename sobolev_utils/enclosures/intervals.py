@@ -18,6 +18,7 @@ import numpy as np
 from sobolev_utils.enclosures.interval import Interval, bounds, is_floating
 from sobolev_utils.enclosures.interval_rules import NATURAL_RULES
 from sobolev_utils.enclosures.jaxpr import walk
+from sobolev_utils.enclosures.kernels import known
 from sobolev_utils.enclosures.ranges import exact_range
 from sobolev_utils.enclosures.rounding import normal_down, normal_up
 from sobolev_utils.enclosures.self_check import check_arithmetic
@@ -71,7 +72,8 @@ def enclose(f, *, exact_ranges=True):
 
     F takes the arguments of f, pytrees in which an `Interval` may stand for any floating-point array; other arrays
     are exact. It returns the output of f with an `Interval` for every floating-point array and undecided boolean. It
-    may be jitted and vmapped. Without `exact_ranges` each operation is enclosed alone, an activation by its parts.
+    may be jitted and vmapped; called as it is, it compiles next to nothing, as NumPy computes what is known. Without
+    `exact_ranges` each operation is enclosed alone, an activation by its parts.
 
     sqrt on [-1, 1], say, is enclosed over the part of the box in its domain; comparisons, `isnan` and `isfinite` of
     values that may be undefined (nan) are undecided. A division by an interval that holds zero gives the whole line.
@@ -109,14 +111,16 @@ def extension(f, domain):
         values = [
             lift(Interval(normal_down(x.lower), normal_up(x.upper)))
             if isinstance(x, Interval)
-            else jnp.asarray(x, v.dtype)
+            else known(jnp.asarray(x, v.dtype))
             for x, v in zip(leaves, closed.in_avals, strict=True)
         ]
-        outputs = walk(closed.jaxpr, closed.consts, values, rules)
+        with np.errstate(all="ignore"):
+            outputs = walk(closed.jaxpr, known(closed.consts), values, rules)
         outputs = [Interval(*bounds(y)) if is_floating(y) else y for y in outputs]
         broken = _not_a_number([*leaves, *closed.consts])
         if broken is not None:
             outputs = [_unknown_where(broken, y) for y in outputs]
+        outputs = [jax.tree.map(jnp.asarray, y) for y in outputs]
         return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
 
     return extended

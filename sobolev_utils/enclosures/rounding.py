@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from sobolev_utils.enclosures.kernels import dot, is_traced, kernel, namespace
+
 __all__ = [
     "ELEMENTARY",
     "computed_once",
@@ -66,12 +68,13 @@ def round_up(value, steps=1):
     return _moved(value, steps, np.inf)
 
 
-def normal_down(value):
-    """The largest float that is normal or zero and not above `value`; an array of NumPy where `value` is one."""
+@kernel
+def normal_down(xp, value):
+    """The largest float that is normal or zero and not above `value`."""
     smallest = _smallest(value.dtype)
-    if isinstance(value, np.ndarray | np.generic):
-        return np.where(np.abs(value) < smallest, np.where(value < 0, -smallest, value.dtype.type(0)), value)
-    return _normal_down(value)
+    bits = _bits(value)  # XLA itself compares subnormal numbers as zero
+    negative = (bits < 0) & (bits != np.iinfo(bits.dtype).min)
+    return xp.where(xp.abs(value) < smallest, xp.where(negative, -smallest, value.dtype.type(0)), value)
 
 
 def normal_up(value):
@@ -79,45 +82,41 @@ def normal_up(value):
     return -normal_down(-value)
 
 
-@jax.jit
-def _normal_down(value):
-    smallest, bits = _smallest(value.dtype), lax.bitcast_convert_type(value, _integer(value.dtype))
-    negative = (bits < 0) & (bits != np.iinfo(bits.dtype).min)
-    return jnp.where(jnp.abs(value) < smallest, jnp.where(negative, -smallest, 0), value)
-
-
 def in_order(value):
     """Integers in the order of the numbers; XLA itself compares subnormal numbers as zero."""
-    integer = _integer(value.dtype)
-    is_numpy = isinstance(value, np.ndarray | np.generic)
-    bits = value.view(integer) if is_numpy else lax.bitcast_convert_type(value, integer)
+    bits = _bits(value)
     # sign and magnitude; both zeros are 0
-    return (np if is_numpy else jnp).where(bits < 0, np.iinfo(integer).min - bits, bits)
+    return namespace(bits).where(bits < 0, np.iinfo(bits.dtype).min - bits, bits)
 
 
-@functools.partial(jax.jit, static_argnames="name")
-def elementary_bounds(name, lower, upper):
+@kernel(static="name")
+def elementary_bounds(xp, name, lower, upper):
     """Bounds of a function of `ELEMENTARY` over the part of [lower, upper] in its domain; infinite where none is."""
     steps32, steps64, start, least, greatest, direction = ELEMENTARY[name]
     steps = steps64 if lower.dtype == jnp.float64 else steps32
     outside = upper < start
     # not a maximum, which may keep the sign of -0, and 1 / sqrt(-0) is minus infinity
-    lower, upper = (getattr(lax, name)(jnp.where(end <= start, start, end)) for end in (lower, upper)[::direction])
-    lower, upper = jnp.maximum(round_down(lower, steps), least), jnp.minimum(round_up(upper, steps), greatest)
+    ends = (xp.where(end <= start, end.dtype.type(start), end) for end in (lower, upper)[::direction])
+    lower, upper = (computed_by_xla(name, end) for end in ends)
+    lower, upper = xp.maximum(round_down(lower, steps), least), xp.minimum(round_up(upper, steps), greatest)
     return whole_where(outside, lower, upper)
 
 
 def whole_where(mask, lower, upper):
     """The bounds, or those of the whole line where `mask` holds."""
-    return jnp.where(mask, -jnp.inf, lower), jnp.where(mask, jnp.inf, upper)
+    xp = namespace(mask, lower, upper)
+    return xp.where(mask, -np.inf, lower), xp.where(mask, np.inf, upper)
 
 
-def computed_once(*values):
+@kernel
+def computed_once(xp, *values):
     """The same arrays or intervals, the first an array without nan, computed once by XLA.
 
     Else each loop that XLA fuses computes again all that leads to it, for both bounds and for each generator. XLA
     keeps a loop without iterations, but drops an optimization barrier.
     """
+    if xp is np:
+        return values
 
     def changed(x):
         return jnp.where(jnp.isnan(x), jnp.inf, x) if jnp.issubdtype(x.dtype, jnp.floating) else ~x
@@ -136,66 +135,87 @@ def sum_error(n, dtype):
     return np.nextafter(dtype.type(nu / (1 - nu) if nu < 0.25 else np.inf), dtype.type(np.inf))
 
 
-@functools.partial(jax.jit, static_argnames="axes")
-def sum_down(values, axes):
+@kernel(static="axes")
+def sum_down(xp, values, axes):
     """A lower bound of the exact sum over `axes`; the upper one is -sum_down(-values, axes)."""
     n = math.prod(values.shape[axis] for axis in axes)
-    total = jnp.sum(values, axes)
+    total = xp.sum(values, axes)
     # twice gamma for the rounding of the margin itself; each addition may flush once
-    margin = 2 * sum_error(n, values.dtype) * jnp.sum(jnp.abs(values), axes) + 4 * n * _smallest(values.dtype)
+    margin = 2 * sum_error(n, values.dtype) * xp.sum(xp.abs(values), axes) + 4 * n * _smallest(values.dtype)
     # partial sums may overflow where the sum does not
-    lower = jnp.where(jnp.isfinite(total), round_down(total - margin), -jnp.inf)
-    return jnp.where(jnp.min(values, axes, initial=0) < 0, lower, jnp.maximum(lower, 0))
+    lower = xp.where(xp.isfinite(total), round_down(total - margin), -xp.inf)
+    return xp.where(xp.min(values, axes, initial=0) < 0, lower, xp.maximum(lower, 0))
 
 
-def dot_bounds(a, b, dimensions):
+@kernel(static="dimensions")
+def dot_bounds(xp, a, b, dimensions):
     """Bounds of A B for A within a and B within b, each a pair of bounds or an array, which is a constant.
 
     The midpoint-radius product (Rump, Fast and parallel interval arithmetic, BIT 39, 1999): |A - m| <= r and
     |B - p| <= s put A B within |m| s + r (|p| + s) of m p: the range of the linear map where one is a constant, at
     most 1.5 times as wide for two intervals. Rounding adds gamma_n |m| |p|. `dimensions`: those of lax.dot_general.
     """
-    (m, r), (p, s) = _ball(a), _ball(b)
+    (m, r), (p, s) = _ball(xp, a), _ball(xp, b)
     n = math.prod(m.shape[axis] for axis in dimensions[0][0])
     g, smallest = sum_error(n, m.dtype), _smallest(m.dtype)
-
-    def dot(x, y):
-        return lax.dot_general(x, y, dimensions, precision=lax.Precision.HIGHEST)
-
-    centre = dot(m, p)
+    product = functools.partial(dot, dimensions=dimensions)
+    centre = product(m, p)
     # smallest / g, times the g beside it, makes up for subnormal constants that XLA reads as zero
     if s is None:
-        radius = dot(r + (g * jnp.abs(m) + smallest), jnp.abs(p) + smallest / g)
+        radius = product(r + (g * xp.abs(m) + smallest), xp.abs(p) + smallest / g)
     else:
-        radius = dot(jnp.abs(m) + smallest / g, s + (g * jnp.abs(p) + smallest))
-        radius = radius if r is None else radius + dot(r, jnp.abs(p) + s)
+        radius = product(xp.abs(m) + smallest / g, s + (g * xp.abs(p) + smallest))
+        radius = radius if r is None else radius + product(r, xp.abs(p) + s)
     radius = radius * (1 + 4 * sum_error(n + 8, m.dtype)) + 8 * n * smallest
-    return whole_where(~jnp.isfinite(centre), round_down(centre - radius), round_up(centre + radius))
+    return whole_where(~xp.isfinite(centre), round_down(centre - radius), round_up(centre + radius))
 
 
-def _ball(x):
+def _ball(xp, x):
     """A midpoint and a radius that makes up for its rounding; for a constant, itself and None."""
     if not isinstance(x, tuple):
         return x, None
     lower, upper = x
-    middle = jnp.where(jnp.isfinite(lower) & jnp.isfinite(upper), 0.5 * lower + 0.5 * upper, 0)
-    return middle, round_up(jnp.maximum(upper - middle, middle - lower) + _smallest(lower.dtype))
+    middle = xp.where(xp.isfinite(lower) & xp.isfinite(upper), 0.5 * lower + 0.5 * upper, 0)
+    return middle, round_up(xp.maximum(upper - middle, middle - lower) + _smallest(lower.dtype))
 
 
-@functools.partial(jax.jit, static_argnames=("steps", "limit"))
-def _moved(value, steps, limit):
+@kernel(static=("steps", "limit"))
+def _moved(xp, value, steps, limit):
     """`value` moved by `steps` floats towards `limit`, an infinity, and past the subnormal numbers."""
     integer = _integer(value.dtype)
-    bits = lax.bitcast_convert_type(value, integer)
+    bits = _bits(value)
     # sign and magnitude: the next bit pattern is the next float away from zero
     outward = bits < 0 if limit < 0 else bits >= 0
-    bits = bits + jnp.where(outward, integer(steps), integer(-steps))
-    moved = lax.bitcast_convert_type(bits, value.dtype)
+    bits = bits + xp.where(outward, integer(steps), integer(-steps))
+    moved = _bitcast(bits, value.dtype)
     # past infinity come the patterns of NaN
-    moved = jnp.where(jnp.isnan(moved), limit, moved)
+    moved = xp.where(xp.isnan(moved), limit, moved)
     smallest = np.asarray(_smallest(value.dtype)).view(integer)
     near, bound = ((smallest + integer(n * steps)).view(value.dtype) for n in (1, 2))
-    return jnp.where(jnp.abs(value) < near, np.copysign(bound, value.dtype.type(limit)), moved)
+    return xp.where(xp.abs(value) < near, np.copysign(bound, value.dtype.type(limit)), moved)
+
+
+def _bits(value):
+    """The bit patterns of floats as integers."""
+    return _bitcast(value, _integer(value.dtype))
+
+
+def _bitcast(value, dtype):
+    return lax.bitcast_convert_type(value, dtype) if namespace(value) is jnp else value.view(dtype)
+
+
+def computed_by_xla(name, x):
+    """An elementary function of `lax`, by XLA, of which the error bounds are; known numbers in a few lengths."""
+    if is_traced(x):
+        return getattr(lax, name)(x)
+    padded = np.resize(x, 2 ** max(x.size - 1, 255).bit_length()) if x.size else x
+    with jax.ensure_compile_time_eval():
+        return np.asarray(_elementary(name)(padded))[: x.size].reshape(x.shape)
+
+
+@functools.cache
+def _elementary(name):
+    return jax.jit(getattr(lax, name))
 
 
 def _smallest(dtype):

@@ -1,54 +1,58 @@
 """Values that may be undefined (nan), of which comparisons stay undecided.
 
 Over [-1, 1] the square root is enclosed over [0, 1], the part of the box in its domain, but `sqrt(x) >= 0` is False
-where sqrt(x) is nan. So an operation whose result may be undefined, as inf - inf is, marks its interval, one mark for
-all elements, and what is computed from it is marked too. Whether a mark holds is computed when a comparison needs it.
+where sqrt(x) is nan. So an operation whose result may be undefined, as inf - inf is, marks its interval, and what is
+computed from it is marked too: element by element by elementwise operations, as a whole by others. Whether a mark
+holds is computed when a comparison needs it.
 """
 
 import dataclasses
 import functools
+import math
+import operator
 
-import jax.numpy as jnp
 import numpy as np
 
-from sobolev_utils.enclosures.elementwise import is_array, listed
+from sobolev_utils.enclosures.elementwise import ELEMENTWISE, is_array, listed
 from sobolev_utils.enclosures.interval import Interval, bounds, has_nan, is_floating, is_known
 from sobolev_utils.enclosures.interval_arithmetic import negative
+from sobolev_utils.enclosures.kernels import known, namespace
 
-__all__ = ["DECIDING", "Undefined", "marked"]
+__all__ = ["DECIDING", "NOWHERE", "Undefined", "marked"]
 
 DECIDING = frozenset("gt ge lt le eq ne is_finite".split())
 
 
 class Undefined:
-    """Whether an element of a value may be no number: where `condition()` holds, or one of its `causes` does."""
+    """Which elements of a value may be no number: where `condition()` holds, or one of its `causes` does.
 
-    def __init__(self, condition, causes=()):
-        self.condition, self.causes = condition, causes
+    ndim: how many axes, the last ones, the causes have in common with the value; along others, any element counts.
+    """
+
+    def __init__(self, condition, causes=(), ndim=math.inf):
+        self.condition, self.causes, self.ndim = condition, causes, ndim
 
     @functools.cached_property
     def own(self):
         mask, self.condition = self.condition(), None  # the condition keeps the operands in memory
-        return np.asarray(mask).any() if is_known(mask) else mask.any()
+        return known(mask)
 
     @functools.cached_property
     def holds(self):
-        """One boolean, of NumPy where it is known; it has to be computed in the trace that made the operands."""
-        found, pending, seen = [], [self], set()
+        """A mask, of NumPy where it is known; it has to be computed in the trace that made the operands."""
+        found, pending, seen = [], [(self, math.inf)], set()
         while pending:
-            node = pending.pop()
-            if node not in seen:
-                seen.add(node)
+            node, ndim = pending.pop()
+            if (node, ndim) not in seen:
+                seen.add((node, ndim))
                 is_found = node is not self and "holds" in vars(node)
-                found.append(node.holds if is_found else node.own)
-                pending.extend(() if is_found else node.causes)
-        return _any(found)
+                mask = node.holds if is_found else node.own
+                found.append(mask.any(axis=tuple(range(mask.ndim - min(ndim, mask.ndim)))))
+                pending.extend(() if is_found else ((cause, min(ndim, node.ndim)) for cause in node.causes))
+        return functools.reduce(operator.or_, found)
 
 
-def _any(masks):
-    known = [mask for mask in masks if is_known(mask)]
-    traced = [mask for mask in masks if not is_known(mask)]
-    return np.any(known) if np.any(known) or not traced else functools.reduce(jnp.logical_or, traced)
+NOWHERE = functools.partial(np.zeros, (), bool)
 
 
 def marked(name, rule):
@@ -62,6 +66,8 @@ def marked(name, rule):
         causes = [x.undefined for x in args if isinstance(x, Interval) and x.undefined is not None]
         constants = [x for x in args if is_array(x) and is_floating(x)]
         causes += [Undefined(lambda x=x: x != x) for x in constants if not is_known(x) or has_nan(x)]
+        if name not in ELEMENTWISE and causes:
+            causes = [Undefined(NOWHERE, causes, ndim=0)]
         if name in DECIDING:
             return [_undecided(outputs[0], causes)]
         if name in NO_NUMBER:
@@ -73,8 +79,8 @@ def marked(name, rule):
 
 def _undecided(y, causes):
     """A comparison that is undecided where one of the causes holds."""
-    mark = _any([cause.holds for cause in causes])
-    if is_known(mark) and not mark:
+    mark = functools.reduce(operator.or_, [cause.holds for cause in causes], np.False_)
+    if is_known(mark) and not mark.any():
         return y
     lower, upper = bounds(y)
     return Interval(lower & ~mark, upper | mark)
@@ -86,7 +92,7 @@ def _with(causes, y):
     causes = [*causes, y.undefined] if y.undefined is not None else causes
     if not causes:
         return y
-    return dataclasses.replace(y, undefined=causes[0] if len(causes) == 1 else Undefined(lambda: np.False_, causes))
+    return dataclasses.replace(y, undefined=causes[0] if len(causes) == 1 else Undefined(NOWHERE, causes))
 
 
 def _holds_zero(x):
@@ -96,7 +102,8 @@ def _holds_zero(x):
 
 def _is_infinite(x):
     lower, upper = bounds(x)
-    return np.isinf(lower) | np.isinf(upper) if is_known(x) else jnp.isinf(lower) | jnp.isinf(upper)
+    xp = namespace(lower, upper)
+    return xp.isinf(lower) | xp.isinf(upper)
 
 
 def _no_sum(eqn, y, a, b):

@@ -10,14 +10,14 @@ import numpy as np
 from jax import lax
 
 from sobolev_utils.enclosures import affine, intervals
-from sobolev_utils.enclosures.affine import Symbols, Zonotope, ball, common, point, up
 from sobolev_utils.enclosures.elementwise import VARIABLE, Program, as_usual, is_array, listed
 from sobolev_utils.enclosures.interval import Interval, bounds, is_floating
 from sobolev_utils.enclosures.interval_arithmetic import converted, divide
 from sobolev_utils.enclosures.interval_rules import MOVING, NATURAL_RULES, UNCHANGED
 from sobolev_utils.enclosures.jaxpr import walk
+from sobolev_utils.enclosures.kernels import known, namespace
 from sobolev_utils.enclosures.ranges import affine_enclosure, exact_range
-from sobolev_utils.enclosures.rounding import computed_once
+from sobolev_utils.enclosures.zonotope import Symbols, Zonotope, ball, point
 
 __all__ = ["enclose"]
 
@@ -39,8 +39,8 @@ def _domain(limit):
         "neg": lambda eqn, x: affine.negative(x),
         **dict.fromkeys(["add", "add_any"], lambda eqn, a, b: affine.add(a, b)),
         "sub": lambda eqn, a, b: affine.add(a, affine.negative(b)),
-        "mul": lambda eqn, a, b: affine.bilinear(jnp.multiply, 1, a, b),
-        "div": lambda eqn, a, b: affine.bilinear(jnp.multiply, 1, a, _reciprocal(b, rules)),
+        "mul": lambda eqn, a, b: affine.multiply(a, b),
+        "div": lambda eqn, a, b: affine.multiply(a, _reciprocal(b, rules)),
         "max": lambda eqn, a, b: affine.add(b, _positive_part(a, b, rules)),
         "min": lambda eqn, a, b: affine.add(b, affine.negative(_positive_part(b, a, rules))),
         "select_n": _select,
@@ -77,23 +77,17 @@ def _within_range(name, affine_rule):
 
 def _univariate(program, x, rules):
     """slope * x + offset, or the steps of the program one by one where they are affine; within the exact range."""
+    if is_array(x):
+        y = exact_range(program, x)
+        return ball(y) if is_floating(y) else y
     if program.is_affine:
         closed = jax.make_jaxpr(program)(jax.ShapeDtypeStruct(x.shape, x.dtype))
         steps = {name: rule for name, rule in rules.items() if name != "univariate"}
         return walk(closed.jaxpr, closed.consts, [x], steps)[0]
-    everything = exact_range(program, x.interval)
-    if not is_floating(everything):
-        return everything
-    slope, offset = affine_enclosure(program, x.interval, everything)
-    constant = ball(offset)
-    slope, centre, radius = computed_once(slope, constant.centre, constant.radius)
-
-    def scaled(value, by=slope):
-        return jnp.where(by == 0, 0, by * value)
-
-    error = 4 * jnp.finfo(x.dtype).epsneg * (scaled(x.reach, jnp.abs(slope)) + jnp.abs(centre))
-    radius = up(scaled(x.radius, jnp.abs(slope)) + radius + error, len(x.generators))
-    y = Zonotope(scaled(x.centre) + centre, scaled(x.generators), radius, x.layout)
+    if not jnp.issubdtype(jax.eval_shape(program, jax.ShapeDtypeStruct(x.shape, x.dtype)).dtype, jnp.floating):
+        return exact_range(program, x.interval)
+    slope, offset, everything = affine_enclosure(program, x.interval)
+    y = affine.scaled(x, slope, offset)
     y.range = everything
     return y
 
@@ -114,20 +108,29 @@ def _moving(eqn, *values):
     if all(map(is_array, values)):
         return as_usual(eqn, *values)
     values = [point(x) if is_array(x) and is_floating(x) else x for x in values]
-    is_moved = [isinstance(x, Zonotope) for x in values]
+    moved = [isinstance(x, Zonotope) for x in values]
     # what fills in where an index is out of bounds is a number, and depends on no symbol
     filled = eqn.replace(params=eqn.params | {"fill_value": 0}) if eqn.primitive.name == "gather" else eqn
 
-    def move(*parts, eqn=filled):
-        return listed(as_usual(eqn, *(part if m else x for part, x, m in zip(parts, values, is_moved, strict=True))))
+    def move(parts, eqn=filled):
+        return listed(
+            as_usual(eqn, *(next(parts) if is_moved else x for x, is_moved in zip(values, moved, strict=True)))
+        )
 
-    layout = common(*(x for x, m in zip(values, is_moved, strict=True) if m))
-    centres = move(*(getattr(x, "centre", 0) for x in values), eqn=eqn)
-    radii = move(*(getattr(x, "radius", 0) for x in values))
-    generators = jax.vmap(move, [0 if m else None for m in is_moved], axis_size=sum(n for _, n in layout))(
-        *(x.laid_out(layout) if m else 0 for x, m in zip(values, is_moved, strict=True))
-    )
-    return [Zonotope(*parts, layout) for parts in zip(centres, generators, radii, strict=True)]
+    zonotopes = [x for x in values if isinstance(x, Zonotope)]
+
+    def blocks(block):
+        own = [x.generators.get(block) for x in zonotopes]
+        parts = [np.zeros(x.shape, x.dtype) if g is None else g for x, g in zip(zonotopes, own, strict=True)]
+        return known(jax.vmap(lambda *parts: move(iter(parts)), [None if g is None else 0 for g in own])(*parts))
+
+    centres = move(iter([x.centre for x in zonotopes]), eqn)
+    radii = move(iter([x.radius for x in zonotopes]))
+    generators = {block: blocks(block) for x in zonotopes for block in x.generators}
+    return [
+        Zonotope(centre, radius, {block: outputs[i] for block, outputs in generators.items()})
+        for i, (centre, radius) in enumerate(zip(centres, radii, strict=True))
+    ]
 
 
 def _select(eqn, which, *cases):
@@ -137,9 +140,9 @@ def _select(eqn, which, *cases):
     decided = which.lower == which.upper
     (hull,) = map(ball, NATURAL_RULES["select_n"](eqn, which, *(Interval(*bounds(x)) for x in cases)))
     (chosen,) = _moving(eqn, which.lower, *(point(x) if is_array(x) else x for x in cases))
-    centre = jnp.where(decided, chosen.centre, hull.centre)
-    radius = jnp.where(decided, chosen.radius, hull.radius)
-    return Zonotope(centre, jnp.where(decided, chosen.generators, 0), radius, chosen.layout)
+    where = namespace(decided, chosen.centre).where
+    centre, radius = (where(decided, *both) for both in ((chosen.centre, hull.centre), (chosen.radius, hull.radius)))
+    return Zonotope(centre, radius, {block: where(decided, g, 0) for block, g in chosen.generators.items()})
 
 
 def _convert(eqn, x):
@@ -147,8 +150,4 @@ def _convert(eqn, x):
     if is_array(x):
         y = converted(x, new)
         return y if is_array(y) else ball(y)
-    if new == x.dtype:
-        return x
-    error = 4 * jnp.finfo(new).epsneg * x.reach
-    radius = up((x.radius + error).astype(new), len(x.generators))
-    return Zonotope(x.centre.astype(new), x.generators.astype(new), radius, x.layout)
+    return affine.converted(x, new)

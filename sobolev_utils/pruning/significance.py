@@ -93,7 +93,7 @@ def analyse(
     `checked` does.
     """
     box = checked(model, box, method, axes)
-    return Significance(*jax.jit(METHODS[method](nodes_along(model, axes)))(box), method)
+    return Significance(*METHODS[method](nodes_along(model, axes))(box), method)
 
 
 def expect(significance: Significance, methods: Sequence[str], what: str) -> None:

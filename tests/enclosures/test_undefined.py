@@ -145,3 +145,14 @@ def test_zonotopes_keep_their_symbols_where_all_are_numbers():
     x = box([-0.2, -0.2], [0.2, 0.2])
     natural, affine = (jax.jit(METHODS[method](f))(x).width for method in ("intervals", "zonotopes"))
     assert np.all(affine < 0.9 * natural) and np.any(affine < 0.5 * natural)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_element_that_may_be_nan_leaves_the_others_decided(method):
+    def f(x):
+        return jnp.where(jnp.sqrt(x) + 1 > 0, 1.0, 2.0)
+
+    y = METHODS[method](f)(box([-1.0, 1.0], [1.0, 2.0]))
+    assert list(y.lower) == [1, 1] and list(y.upper) == [2, 1]
+    mixed = METHODS[method](lambda x: f(jnp.cumsum(x)[::-1]))(box([-1.0, 1.0], [1.0, 2.0]))
+    assert np.all(mixed.upper == [1, 2]) or np.all(mixed.upper == [2, 2])

@@ -54,11 +54,13 @@ def verify(network, method, batches, widths=WIDTHS):
     rng = np.random.default_rng(network.seed)
     model = random_surrogate(network.n_inputs, network.widths, network.activation, network.seed, network.dtype)
     f = functools.partial(values_and_adjoints, model)
-    extension, sample, tally = jax.jit(method(f)), jax.jit(jax.vmap(f)), Tally()
+    by_numpy, by_xla, sample, tally = method(f), jax.jit(method(f)), jax.jit(jax.vmap(f)), Tally()
     for width in widths:
         lower = rng.uniform(DOMAIN[0], DOMAIN[1] - width, network.n_inputs).astype(network.dtype)
         inputs = box(lower, lower + network.dtype(width))
-        enclosures = leaves(extension(inputs))
+        enclosures = [
+            x.intersection(y) for x, y in zip(leaves(by_numpy(inputs)), leaves(by_xla(inputs)), strict=True)
+        ]
         halves = [Interval(x.midpoint - x.width / 4, x.midpoint + x.width / 4) for x in enclosures]
         ends = [np.asarray(end, float) for end in (inputs.lower, inputs.upper)]
         for _ in range(batches):
