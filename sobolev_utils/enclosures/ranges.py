@@ -15,7 +15,7 @@ from sobolev_utils.enclosures.interval import Interval, bounds
 from sobolev_utils.enclosures.interval_arithmetic import add, multiply, subtract
 from sobolev_utils.enclosures.kernels import kernel
 from sobolev_utils.enclosures.rounding import computed_once, round_down, round_up
-from sobolev_utils.enclosures.undefined import DECIDING, NOWHERE, Undefined
+from sobolev_utils.enclosures.undefined import DECIDING, Undefined, nowhere
 
 __all__ = ["affine_enclosure", "exact_range"]
 
@@ -139,5 +139,5 @@ def _known_at_kinks(xp, x, y, brackets):
 
 def _marked(x, parts):
     """An interval marked where one of its parts is, along the first axis."""
-    undefined = parts.undefined and Undefined(NOWHERE, [parts.undefined], ndim=len(x.shape))
+    undefined = parts.undefined and Undefined(nowhere, [parts.undefined], ndim=len(x.shape))
     return dataclasses.replace(x, undefined=undefined)

@@ -18,7 +18,7 @@ from sobolev_utils.enclosures.interval import Interval, bounds, has_nan, is_floa
 from sobolev_utils.enclosures.interval_arithmetic import negative
 from sobolev_utils.enclosures.kernels import known, namespace
 
-__all__ = ["DECIDING", "NOWHERE", "Undefined", "marked"]
+__all__ = ["DECIDING", "Undefined", "marked", "nowhere"]
 
 DECIDING = frozenset("gt ge lt le eq ne is_finite".split())
 
@@ -52,7 +52,9 @@ class Undefined:
         return functools.reduce(operator.or_, found)
 
 
-NOWHERE = functools.partial(np.zeros, (), bool)
+def nowhere():
+    """A condition that holds of no element."""
+    return np.zeros((), bool)
 
 
 def marked(name, rule):
@@ -67,7 +69,7 @@ def marked(name, rule):
         constants = [x for x in args if is_array(x) and is_floating(x)]
         causes += [Undefined(lambda x=x: x != x) for x in constants if not is_known(x) or has_nan(x)]
         if name not in ELEMENTWISE and causes:
-            causes = [Undefined(NOWHERE, causes, ndim=0)]
+            causes = [Undefined(nowhere, causes, ndim=0)]
         if name in DECIDING:
             return [_undecided(outputs[0], causes)]
         if name in NO_NUMBER:
@@ -92,7 +94,7 @@ def _with(causes, y):
     causes = [*causes, y.undefined] if y.undefined is not None else causes
     if not causes:
         return y
-    return dataclasses.replace(y, undefined=causes[0] if len(causes) == 1 else Undefined(NOWHERE, causes))
+    return dataclasses.replace(y, undefined=causes[0] if len(causes) == 1 else Undefined(nowhere, causes))
 
 
 def _holds_zero(x):
