@@ -11,7 +11,7 @@ from sobolev_utils.enclosures.elementwise import is_array
 from sobolev_utils.enclosures.kernels import namespace
 from sobolev_utils.enclosures.rounding import normal_down, normal_up, round_up, whole_where
 
-__all__ = ["Interval", "bounds", "has_nan", "is_floating", "is_known"]
+__all__ = ["Interval", "Section", "bounds", "has_nan", "is_floating", "is_known"]
 
 
 @functools.partial(
@@ -66,6 +66,24 @@ class Interval:
         """The numbers in both; of two enclosures of the same, an enclosure."""
         xp = namespace(self.lower, self.upper, other.lower, other.upper)
         return Interval(xp.maximum(self.lower, other.lower), xp.minimum(self.upper, other.upper))
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["lower", "upper", "direction", "level"],
+    meta_fields=[],
+    drop_fields=["undefined"],
+)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Section(Interval):
+    """The points x of a box (n,) at which w'x is within the interval `level`; w, (n,), is the direction, not zero.
+
+    Interval arithmetic takes it as the box. Affine arithmetic has symbols for w'x and across w, so that a function of
+    w'x alone varies with w'x only, and leaves out the points of the box that are not in the section.
+    """
+
+    direction: jax.Array = None
+    level: Interval = None
 
 
 def is_floating(x):

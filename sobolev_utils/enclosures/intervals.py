@@ -9,6 +9,7 @@ constants. Elementwise programs of one variable, such as an activation or its de
 its exact range (see `ranges`).
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -109,7 +110,7 @@ def extension(f, domain):
         lift, rules = domain()
         # a new element for each argument, as `a is b` means in the rules that both are the same variable
         values = [
-            lift(Interval(normal_down(x.lower), normal_up(x.upper)))
+            lift(dataclasses.replace(x, lower=normal_down(x.lower), upper=normal_up(x.upper)))
             if isinstance(x, Interval)
             else known(jnp.asarray(x, v.dtype))
             for x, v in zip(leaves, closed.in_avals, strict=True)
