@@ -9,6 +9,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "bumps": ["with_bump"],
         "diagnosis": ["Diverged"],
         "hessian_products": ["all_directions", "hvp", "principal_directions", "random_directions", "with_hvp"],
         "losses": ["plain", "sampled_sobolev", "second_order", "sobolev"],

@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "explore": ["LEVELS", "Explorer"],
         "export": ["to_onnx"],
         "model_card": ["save_models"],
+        "model_certificates": ["CertificateError", "certify_models", "check_model", "stated"],
         "outputs": ["read_study", "save_figure", "save_study", "save_table"],
         "parameters": ["admit"],
         "stages": [

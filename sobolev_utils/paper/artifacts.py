@@ -26,6 +26,8 @@ MADE_BY = {
     "preserved_nn": "05_sobolev_nn_targets",
     "sobolev_reference": "06_sobolev_reference_targets",
     "preserved_reference": "06_sobolev_reference_targets",
+    "last_digits": "14_last_digits",
+    "certificates": "16_certificate",
 }
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import onnxruntime
@@ -39,24 +40,33 @@ for row in zip(spots @ weights, price, deltas.sum(axis=1), gamma):
 
 
 def save_models(
-    results: Path, problem: Problem, stages: Mapping[str, Mapping[str, Trained]], seed: int
+    results: Path,
+    problem: Problem,
+    stages: Mapping[str, Mapping[str, Trained]],
+    seed: int,
+    certificates: Mapping[tuple[str, str, str], Mapping] = MappingProxyType({}),
 ) -> dict[tuple[str, str, str], Path]:
     """Write `models/<stage>_<budget>_<dtype>.onnx`, where `TAKEN`, and the card; return the paths of the models.
 
-    stages: what each stage trained with this seed, by budget. The paths are by stage, budget and dtype. Raises
-    ValueError as `to_onnx` does.
+    stages: what each stage trained with this seed, by budget; certificates: as `stated` gives them, of some models,
+    for their metadata and the card. These and the paths are by stage, budget and dtype. Raises ValueError as
+    `to_onnx` does.
     """
     folder, paths, rows = Path(results) / "models", {}, []
     for stage, budget in TAKEN:
         model, scores = stages[stage][budget].model, stages[stage][budget].r2
         metadata = _metadata(problem) | {"stage": stage, "budget": budget, "seed": seed}
-        exported = {dtype: to_onnx(model, dtype, metadata) for dtype in DTYPES}
+        claims = {dtype: certificates.get((stage, budget, dtype)) for dtype in DTYPES}
+        exported = {
+            dtype: to_onnx(model, dtype, metadata | ({"certificate": claim} if claim else {}))
+            for dtype, claim in claims.items()
+        }
         for dtype, data in exported.items():
             paths[stage, budget, dtype] = write_bytes(folder / f"{stage}_{budget}_{dtype}.onnx", data)
         row = {"network": f"{stage}_{budget}", "parameters": str(model.n_parameters)}
         row |= {f"R² {quantity}": f"{score:.9f}" for quantity, score in zip(QUANTITIES, scores, strict=True)}
         rows.append(row | {name: f"{error:.3g}" for name, error in _errors(exported, problem.test).items()})
-    write_bytes(folder / "README.md", _card(problem, pd.DataFrame(rows)).encode())
+    write_bytes(folder / "README.md", _card(problem, pd.DataFrame(rows), certificates).encode())
     return paths
 
 
@@ -92,7 +102,33 @@ def _errors(exported: Mapping[str, bytes], test: Truth) -> dict[str, float]:
     return errors | {"lowest price": min(price.min() for price, *_ in outputs)}
 
 
-def _card(problem: Problem, errors: pd.DataFrame) -> str:
+def _certified(certificates: Mapping[tuple[str, str, str], Mapping]) -> str:
+    """The section on what is proven."""
+    if not certificates:
+        return "Nothing is proven of these models."
+    rows = []
+    for (stage, budget, dtype), claim in certificates.items():
+        row = {"model": f"{stage}_{budget}_{dtype}"}
+        for quantity, bounds in claim["bounds"].items():
+            each = (
+                {quantity: bounds[:-1]} if len(bounds) == 2 else {"delta": bounds[:-1], "norm of deltas": bounds[-1:]}
+            )
+            row |= {name: f"{max(some):.3g}" for name, some in each.items()}
+        row["of price, rounding"] = f"{claim['of which rounding']['price'][0]:.2g}"
+        rows.append(row)
+    (assumes,) = {claim["assumes"] for claim in certificates.values()}
+    table = pd.DataFrame(rows).fillna("").to_markdown(index=False, disable_numparse=True)
+    return f"""\
+Bounds of the errors of what a runtime computes from a file, against the closed form, for *all* spots of the domain,
+by notebook 16_certificate. {assumes}
+
+{table}
+
+They are in the metadata of each file, too, under `certificate`; `sobolev_utils.paper.check_model(path, basket)`
+proves them anew from the file. Nothing is proven of the other models."""
+
+
+def _card(problem: Problem, errors: pd.DataFrame, certificates: Mapping) -> str:
     basket, about = problem.basket, _metadata(problem)
     n, n_test, labels = basket.n_assets, len(problem.test.x), f"{problem.samples.y.size:,}"
     return f"""\
@@ -133,6 +169,10 @@ in the units above, are those of the worse of its two files.
 {errors.to_markdown(index=False, disable_numparse=True)}
 
 Notebook 09_take_away checks that each file computes what its network does in JAX.
+
+## Certificates
+
+{_certified(certificates)}
 
 ## Use
 

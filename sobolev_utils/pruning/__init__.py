@@ -12,6 +12,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "certificate": ["TOLERANCES", "Bound", "Certificate", "certify"],
         "attained": ["extremes", "inside", "tightness"],
         "choice": ["Choice", "Layer", "matching_pursuit", "pivoted_qr"],
         "conditional_choice": ["conditional_significance"],

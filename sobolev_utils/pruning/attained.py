@@ -12,7 +12,7 @@ from sobolev_utils.enclosures.intervals import Interval
 from sobolev_utils.learning.surrogate import Surrogate
 from sobolev_utils.pruning.significance import METHODS, Significance, checked, expect, from_rows, nodes_along
 
-__all__ = ["extremes", "inside", "tightness"]
+__all__ = ["extremes", "inside", "largest", "tightness"]
 
 
 def inside(
@@ -33,31 +33,42 @@ def inside(
 
 def extremes(f: Callable, box: Interval, *, samples: int = 2**14, rounds: int = 10) -> Interval:
     """The ranges of f, (n,) -> (m,), that points of the box attain; see `inside`."""
+
+    def both(x):
+        y = f(x)
+        return jnp.concatenate([y, -y])
+
+    upper, lower = jnp.split(largest(both, box, samples=samples, rounds=rounds)[0], 2)
+    return Interval(-lower, upper)
+
+
+def largest(f: Callable, box: Interval, *, samples: int = 2**14, rounds: int = 10) -> tuple[jax.Array, jax.Array]:
+    """The largest values (m,) of f, (n,) -> (m,), that are found in the box, and where, (m, n); see `inside`.
+
+    Where a value is not a number at a point of the search, it is what is returned.
+    """
     n, width = box.shape[0], box.upper - box.lower
     unit = qmc.Sobol(n, rng=0).random(samples)
     if n <= 12:
         unit = np.concatenate([unit, (np.arange(2**n)[:, None] >> np.arange(n)) & 1])
 
-    def largest(x):
-        """The largest values of f and -f, (2 m,), and the points where they are attained."""
+    def best_of(x):
         y = jax.vmap(f)(x)
-        both = jnp.concatenate([y, -y], axis=1)
-        return both.max(axis=0), x[both.argmax(axis=0)]
+        return y.max(axis=0), x[y.argmax(axis=0)]
 
     def step(best, size_and_key):
         (values, points), (size, key) = best, size_and_key
         moved = points + size * width * jax.random.normal(key, points.shape, points.dtype)
-        new, where = largest(jnp.clip(moved, box.lower, box.upper))
-        return (jnp.maximum(values, new), jnp.where((new > values)[:, None], where, points)), None
+        new, where = best_of(jnp.clip(moved, box.lower, box.upper))
+        return (jnp.maximum(values, new), jnp.where((new <= values)[:, None], points, where)), None
 
     @jax.jit
     def search(x, key):
         sizes = jnp.geomspace(0.1, 1e-4, rounds, dtype=x.dtype)
-        return jax.lax.scan(step, largest(x), (sizes, jax.random.split(key, rounds)))[0][0]
+        return jax.lax.scan(step, best_of(x), (sizes, jax.random.split(key, rounds)))[0]
 
     x = jnp.clip(box.lower + jnp.asarray(unit, box.dtype) * width, box.lower, box.upper)
-    upper, lower = jnp.split(search(x, jax.random.key(0)), 2)
-    return Interval(-lower, upper)
+    return search(x, jax.random.key(0))
 
 
 def tightness(analysis: Significance, reached: Significance) -> list[dict]:

@@ -18,8 +18,7 @@ these. At t = 0 this is the large network; at t = 1 no node of the small one dep
 For constants, C = W on the nodes that stay, and r_l = sum_i (c_i - n_i) W_i.
 
 So the change is as small as the residual of the fit, in the metric of the adjoints. What is enclosed here is
-f_1 - f_0 itself, by affine arithmetic, in which the parts that both have in common cancel. The box is covered by
-slabs (see `active_subspace`), in which a network that is a function of w'x alone varies with t alone.
+f_1 - f_0 itself, by affine arithmetic, in which the parts that both have in common cancel (see `certificate`).
 
 What is proven assumes that `rounding.ELEMENTARY` bounds the errors of XLA's elementary functions. It holds for the
 networks evaluated exactly with their stored weights; rounding when a network is evaluated comes on top.
@@ -27,16 +26,11 @@ networks evaluated exactly with their stored weights; rounding when a network is
 
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from sobolev_utils.enclosures import zonotopes
-from sobolev_utils.enclosures.branch_and_bound import enclose_subdivided
-from sobolev_utils.enclosures.intervals import Interval, box
+from sobolev_utils.enclosures.intervals import Interval
 from sobolev_utils.learning.surrogate import Surrogate
-from sobolev_utils.pruning.active_subspace import active_gradients, slabs
-from sobolev_utils.pruning.attained import extremes
+from sobolev_utils.pruning.certificate import certify
 
 __all__ = ["Difference", "difference"]
 
@@ -62,35 +56,16 @@ def difference(
     *,
     boxes: int = 2**11,
     tolerance: float = 0.5,
-    batch: int = 64,
 ) -> Difference:
     """The difference other - model over the box `inputs`, (n_inputs,), enclosed in double precision.
 
-    Slabs are split, and other sub-boxes too, where the enclosures go furthest beyond (1 + `tolerance`) times what is
-    found from inside, until none does, or at `boxes` sub-boxes. Raises ValueError for networks of several outputs, or
+    Sections of the box are halved where the enclosures go furthest beyond (1 + `tolerance`) times what is found from
+    inside, until none does, or at `boxes` sections. Raises ValueError for networks of several outputs, or
     of other inputs than the box.
     """
     if {(net.n_inputs, net.n_outputs) for net in (model, other)} != {(*inputs.shape, 1)}:
         shapes = [(net.n_inputs, net.n_outputs) for net in (model, other)]
         raise ValueError(f"need two networks of one output on a box {inputs.shape}, got inputs and outputs {shapes}")
-    with jax.enable_x64(True):
-        wide = box(*(np.asarray(end, float) for end in (inputs.lower, inputs.upper)))
-
-        def both(x):
-            (y, dy), (z, dz) = (jax.value_and_grad(network)(x) for network in (model, other))
-            return jnp.concatenate([(z - y)[None], dz - dy])
-
-        found = extremes(both, wide)
-        scale = jnp.maximum(found.magnitude, jnp.finfo(float).tiny)
-        gradients = active_gradients(model, wide)
-        axes, slab, slack = slabs(gradients, wide)
-        slopes = jnp.sqrt(jnp.mean(jnp.square(gradients @ axes), axis=0))
-
-        def examine(s, parent):
-            y = zonotopes.enclose(lambda s, slack: both(axes @ s + slack))(s, slack).intersection(parent)
-            excess = jnp.maximum(y.magnitude / scale - 1 - tolerance, 0)
-            return y, excess.max(), jnp.argmax(s.width * slopes)
-
-        proven = enclose_subdivided(examine, slab, 1 + wide.shape[0], boxes=boxes, batch=batch)
-        largest = [np.asarray(each.magnitude) for each in (proven, found)]
-    return Difference(*(part for each in largest for part in (float(each[0]), each[1:])))
+    tolerances = dict.fromkeys(["price", "delta"], 1 + tolerance)
+    price, delta = certify(other, model, inputs, tolerances=tolerances, boxes=boxes).bounds.values()
+    return Difference(float(price.proven[0]), delta.proven[:-1], float(price.found[0]), delta.found[:-1])

@@ -228,6 +228,18 @@ def test_what_steps_and_the_last_digits_cost():
     assert cotangent.max() < 2 * cotangent.min()
 
 
+def test_certificates_are_tight():
+    """In double precision; the small networks as far as the tolerances go, price and deltas of the oversized one."""
+    table = read("certificate").set_index(["surrogate", "precision", "quantity"])
+    assert (table.proven >= table.sampled).all()
+    ratio = (table.proven / table.sampled).xs("float64", level="precision").unstack()
+    limits = {"price": 1.2, "delta": 1.3, "gamma": 1.5}
+    for surrogate in ("pruned", "preserved", "sobolev_nn", "sobolev_reference", "last_digits"):
+        assert all(ratio.loc[surrogate, quantity] <= limit + 1e-9 for quantity, limit in limits.items())
+    assert (ratio.loc["oversized", ["price", "delta"]] <= 1.5).all()
+    assert table.proven["last_digits", "float64", "price"] <= 1e-5
+
+
 def test_the_provenance_is_that_of_the_committed_results():
     """Its checksums are those of the files, and none is missing but what holds clock readings."""
     results = ROOT / "results"

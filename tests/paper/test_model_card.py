@@ -1,6 +1,7 @@
 """The surrogates to take away are all there, and the card says of them what was measured."""
 
 import json
+import re
 from functools import partial
 
 import jax
@@ -107,6 +108,21 @@ def test_the_errors_are_those_of_the_worse_file(stages, problem, tmp_path, monke
             np.testing.assert_allclose(row[4 + number], max(errors.values()), rtol=0.005)
             worse.add(max(errors, key=errors.get))
     assert worse == {"float32", "float64"}
+
+
+def test_certificates_go_into_the_files_and_the_card(stages, problem, tmp_path):
+    bounds = {"price": [1e-3, 1e-3], "delta": [1e-2, 2e-2, 3e-2, 4e-2]}
+    claim = {"bounds": bounds, "of which rounding": bounds, "assumes": "Given this and that."}
+    paths = save_models(tmp_path, problem, stages, 7, {("pruned", "paths_8192", "float32"): claim})
+    kept = {
+        key: onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map for key, path in paths.items()
+    }
+    assert json.loads(kept.pop(("pruned", "paths_8192", "float32"))["certificate"]) == claim
+    assert not any("certificate" in about for about in kept.values())
+    card = (tmp_path / "models" / "README.md").read_text()
+    assert "Given this and that." in card and re.search(
+        r"pruned_paths_8192_float32 +\| 0.001 +\| 0.03 +\| 0.04", card
+    )
 
 
 def test_the_card_tells_the_contract_and_shows_the_example(saved):

@@ -24,7 +24,7 @@ def network(seed, widths=(6, 5)):
 def test_every_difference_at_a_point_is_enclosed_and_the_bounds_are_tight(other):
     model = network(0)
     small = other(model)
-    found = difference(model, small, BOX, boxes=4096, batch=256)
+    found = difference(model, small, BOX, boxes=4096)
     values, gradients = abs(small(X) - model(X)).max(), abs(small.delta(X) - model.delta(X)).max(axis=0)
     assert values <= found.value and (gradients <= found.gradient).all()
     assert found.value_found <= found.value <= 1.5 * found.value_found
@@ -34,7 +34,7 @@ def test_every_difference_at_a_point_is_enclosed_and_the_bounds_are_tight(other)
 
 def test_of_a_network_and_itself_nothing_is_found_and_little_left():
     model = network(0)
-    found = difference(model, model, BOX, boxes=256)
+    found = difference(model, model, BOX, boxes=512)
     assert max(found.value_found, *found.gradient_found) < 1e-15  # the two may be compiled otherwise
     assert found.value < 0.05 * np.ptp(model(X))  # affine arithmetic does not know that both are one
 
