@@ -41,7 +41,7 @@ study: $(STAMP) ## ten seeds of the pruning methods and of extensions of the pap
 test: $(STAMP) ## the tests, and the notebooks against their committed outputs
 	@results=`mktemp -d` && trap 'rm -rf "$$results"' EXIT && trap 'exit 130' HUP INT TERM && \
 	SOBOLEV_RESULTS="$$results" $(PY) -m pytest notebooks tests --numprocesses=2 \
-	    --nbval --nbval-current-env --nbval-cell-timeout=300
+	    --nbval --nbval-current-env --nbval-cell-timeout=600
 
 coverage: $(STAMP) ## the tests alone, half as slow again, and the lines of the package that none of them runs
 	@$(PY) -m pytest tests --numprocesses=2 \

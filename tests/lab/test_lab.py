@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PATHS = sorted(NOTEBOOKS.glob(NUMBERED))
 PICTURES = ROOT / "build" / "lab"
 AT_ONCE = min(3, 1 + (os.cpu_count() or 1))
-LIMIT = 600  # seconds for a notebook: against one that hangs, not one on a busy machine
+LIMIT = 900  # seconds for a notebook: against one that hangs, not one on a busy machine
 MOVES = 12
 
 
